@@ -1,0 +1,1 @@
+//! Placeholder of the IMAP server; it has an issue of its own.

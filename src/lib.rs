@@ -1,0 +1,5 @@
+//! A mailbox that lives on many machines at once and never lies to a mail client.
+
+pub mod blob;
+pub mod mailbox;
+pub mod uid;
