@@ -1,5 +1,6 @@
 //! A mailbox that lives on many machines at once and never lies to a mail client.
 
 pub mod blob;
+mod bytes;
 pub mod mailbox;
 pub mod uid;

@@ -1,11 +1,23 @@
 //! The account's document and what it says: mailboxes, messages, keywords and UID claims.
 //!
-//! Nothing here does I/O, reads a clock or draws random numbers.
+//! One Automerge document holds five flat maps of scalars ([`Document`]); [`Change`] is what one replica did, vetted
+//! before it is applied. Nothing here does I/O, reads a clock or draws random numbers.
 
+mod change;
+mod document;
 mod ids;
 mod keyword;
 mod name;
+pub(crate) mod pack;
+mod run;
+mod schema;
+mod special_use;
 
+pub use change::{Change, ChangeFault, Touched};
+pub use document::{Document, DocumentError, MailboxFields, Place, Places, Writer};
 pub use ids::{AccountId, EntryId, IdError, MailboxId, ModSeq, Nonce, PackId, Placement, ReplicaId, Uid, UidValidity};
 pub use keyword::{Keyword, KeywordError};
 pub use name::{MailboxName, MailboxNameError};
+pub use pack::{Message, Origin, Pack, PackError};
+pub use run::{Run, Segment, Source, UidRecord, UidRecordError};
+pub use special_use::SpecialUse;

@@ -19,16 +19,16 @@ pub enum Table {
     Mailboxes = 4,
     /// name → the mailbox that bears it, and the highest UIDVALIDITY it was shown with.
     Names = 5,
-    /// mailbox, mod-sequence → UIDs that changed.
+    /// mailbox, epoch, mod-sequence → UIDs that changed.
     ModSeqs = 6,
     /// mailbox, internal date, placement → waits for a UID.
     Unclaimed = 7,
-    /// mailbox, epoch, UID → waits to be burned by this replica.
-    Unburned = 8,
-    /// mailbox, private UID → placement, on an observer.
+    /// mailbox, epoch, UID → must be burned by a server before it shows the mailbox again.
+    Pending = 8,
+    /// mailbox, private UID → placement and back, on an observer.
     PrivateUids = 9,
-    /// blob → entries that hold it.
-    BlobEntries = 10,
+    /// mailbox, epoch → the highest UID claimed; and with a record's key behind it, that it is known.
+    Runs = 10,
     /// Single values by name.
     Meta = 11,
     /// blob → owed: what is shown but not held.
@@ -47,9 +47,9 @@ impl Table {
         Table::Names,
         Table::ModSeqs,
         Table::Unclaimed,
-        Table::Unburned,
+        Table::Pending,
         Table::PrivateUids,
-        Table::BlobEntries,
+        Table::Runs,
         Table::Meta,
         Table::Owed,
         Table::Peers,

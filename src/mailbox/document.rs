@@ -1,0 +1,404 @@
+//! The account's document: Automerge behind the few questions and writes that a mailbox needs.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use automerge::transaction::{CommitOptions, Transactable, Transaction};
+use automerge::{ActorId, Automerge, ReadDoc, ScalarValue, Value};
+
+use super::change::{Change, ChangeFault};
+use super::pack::{Pack, short_hash};
+use super::run::UidRecord;
+use super::schema::{self, Field, Map};
+use super::{EntryId, Keyword, MailboxId, MailboxName, Nonce, PackId, ReplicaId, SpecialUse, UidValidity};
+
+/// Where an entry is: a stay in a mailbox. The renewal tells writes of one stay apart, so that taking `\Deleted` off
+/// is a write that a concurrent expunge does not undo.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Place {
+    /// The mailbox.
+    pub mailbox: MailboxId,
+    /// Which stay.
+    pub nonce: Nonce,
+    /// How often the stay was renewed.
+    pub renewal: u32,
+}
+
+/// What the document says about where an entry is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Places {
+    /// Never written: the entry is where its pack placed it.
+    Initial,
+    /// The place that holds, nothing if the entry is expunged, and the places that lost against it.
+    Written {
+        /// Where it is.
+        now: Option<Place>,
+        /// Concurrent moves that lost.
+        hidden: Vec<Place>,
+    },
+}
+
+/// A mailbox as the document has it.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct MailboxFields {
+    /// How many mailboxes of its first name were there before.
+    pub incarnation: u32,
+    /// Its name; nothing for a mailbox that nobody made.
+    pub name: Option<MailboxName>,
+    /// Whether it is subscribed.
+    pub subscribed: bool,
+    /// Its special use.
+    pub special_use: Option<SpecialUse>,
+    /// Its UID epoch.
+    pub epoch: u32,
+    /// The UIDVALIDITYs it was adopted with: more than one if two replicas adopted it apart.
+    pub adopted: BTreeSet<UidValidity>,
+    /// Whether it was deleted.
+    pub deleted: bool,
+}
+
+/// Why the document did not take changes or could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum DocumentError {
+    /// The bytes of a snapshot are no document of this layout.
+    #[error("the snapshot is no postmerge document: {0}")]
+    Snapshot(String),
+    /// A change is not what it should be.
+    #[error(transparent)]
+    Change(#[from] ChangeFault),
+    /// A change depends on one that is not known.
+    #[error("change {seq} of replica {replica} depends on a change that is not known here")]
+    MissingDependency {
+        /// Its author.
+        replica: ReplicaId,
+        /// Its number.
+        seq: u64,
+    },
+    /// Two different changes with one author and number: a replica was copied back or runs twice.
+    #[error("replica {replica} made two different changes with number {seq}: it was copied back, or runs twice")]
+    Forked {
+        /// Their author.
+        replica: ReplicaId,
+        /// Their number.
+        seq: u64,
+    },
+    /// Automerge did not take a vetted change as it is. The document must be loaded again.
+    #[error("change {seq} of replica {replica} would damage the document")]
+    Poison {
+        /// Its author.
+        replica: ReplicaId,
+        /// Its number.
+        seq: u64,
+    },
+}
+
+/// The account's document in memory. It is disposable: on any doubt it is dropped and loaded again.
+pub struct Document {
+    doc: Automerge,
+    replica: ReplicaId,
+    /// The last change of each author.
+    last: BTreeMap<ReplicaId, u64>,
+}
+
+impl Document {
+    /// The document that every account starts from.
+    pub fn new(replica: ReplicaId) -> Document {
+        Document::wrap(schema::genesis(), replica)
+    }
+
+    /// Loads a snapshot. It must come from this replica's own store: Automerge's format for whole documents is not
+    /// safe against hostile bytes. Costs 0.2 s for 1,000,000 imported messages and 3 µs for each later change.
+    pub fn load(snapshot: &[u8], replica: ReplicaId) -> Result<Document, DocumentError> {
+        let doc = catch_unwind(|| Automerge::load(snapshot))
+            .map_err(|_| DocumentError::Snapshot("loading it failed".into()))?
+            .map_err(|error| DocumentError::Snapshot(error.to_string()))?;
+        if !schema::has_genesis(&doc) {
+            return Err(DocumentError::Snapshot("it does not start as every account does".into()));
+        }
+        Ok(Document::wrap(doc, replica))
+    }
+
+    fn wrap(mut doc: Automerge, replica: ReplicaId) -> Document {
+        doc.set_actor(ActorId::from(&replica.as_bytes()[..]));
+        let mut last = BTreeMap::new();
+        for meta in doc.get_changes_meta(&[]) {
+            if let Some(author) = ReplicaId::from_slice(meta.actor.to_bytes())
+                && !schema::is_genesis_actor(&meta.actor)
+            {
+                let seq = last.entry(author).or_insert(0);
+                *seq = meta.seq.max(*seq);
+            }
+        }
+        Document { doc, replica, last }
+    }
+
+    /// The whole document for a snapshot, about 40 bytes a message.
+    pub fn save(&self) -> Vec<u8> {
+        self.doc.save()
+    }
+
+    /// The hashes of the changes that no other change here depends on, ascending.
+    pub fn heads(&self) -> Vec<[u8; 32]> {
+        let mut heads: Vec<_> = self.doc.get_heads().iter().map(|hash| hash.0).collect();
+        heads.sort_unstable();
+        heads
+    }
+
+    /// The heads of a document that nothing was written to.
+    pub fn genesis_heads() -> Vec<[u8; 32]> {
+        vec![schema::genesis_hash()]
+    }
+
+    /// For each author the number of its last change known here. A replica's changes are a chain, so this tells
+    /// exactly which changes the document holds.
+    pub fn version(&self) -> &BTreeMap<ReplicaId, u64> {
+        &self.last
+    }
+
+    /// The replica that local changes are written as.
+    pub fn replica(&self) -> ReplicaId {
+        self.replica
+    }
+
+    /// Applies a change; its dependencies must be here. False if it was known already. After an error that is
+    /// [`DocumentError::Poison`] the document must be dropped.
+    pub fn apply(&mut self, change: &Change) -> Result<bool, DocumentError> {
+        let (replica, seq) = (change.replica(), change.seq());
+        let known = self.last.get(&replica).copied().unwrap_or(0);
+        if self.doc.get_change_meta_by_hash(&change.inner.hash()).is_some() {
+            return Ok(false);
+        }
+        if seq <= known {
+            return Err(DocumentError::Forked { replica, seq });
+        }
+        let ready = change.inner.deps().iter().all(|dep| self.doc.get_change_meta_by_hash(dep).is_some());
+        if seq != known + 1 || !ready {
+            return Err(DocumentError::MissingDependency { replica, seq });
+        }
+        let doc = &mut self.doc;
+        let taken = catch_unwind(AssertUnwindSafe(|| {
+            doc.apply_changes([change.inner.clone()]).is_ok()
+                && doc
+                    .get_change_by_hash(&change.inner.hash())
+                    .is_some_and(|back| back.raw_bytes() == change.inner.raw_bytes())
+        }));
+        if !taken.unwrap_or(false) {
+            return Err(DocumentError::Poison { replica, seq });
+        }
+        self.last.insert(replica, seq);
+        Ok(true)
+    }
+
+    /// Writes one change of this replica. Nothing if `write` changed no value. `time` is in seconds since 1970.
+    pub fn write(&mut self, time: i64, write: impl FnOnce(&mut Writer<'_>)) -> Option<Change> {
+        let seq = self.last.get(&self.replica).copied().unwrap_or(0) + 1;
+        let hash = {
+            let mut writer = Writer { tx: self.doc.transaction(), replica: self.replica, seq, drawn: 0 };
+            write(&mut writer);
+            writer.tx.commit_with(CommitOptions::default().with_time(time)).0
+        };
+        let inner = self.doc.get_change_by_hash(&hash?)?;
+        self.last.insert(self.replica, seq);
+        Some(Change::from_inner(inner).expect("our own changes pass our own check"))
+    }
+
+    /// A pack by its id.
+    pub fn pack(&self, id: PackId) -> Option<Pack> {
+        let values = self.all(Map::Packs, id.as_bytes(), &schema::id_key(id.as_bytes()));
+        let bytes = values.first()?.as_bytes()?;
+        Pack::decode(bytes).ok()
+    }
+
+    /// A claim run or burn by its key.
+    pub fn uid_record(&self, key: &[u8; 16]) -> Option<UidRecord> {
+        let values = self.all(Map::Uids, key, &schema::id_key(key));
+        UidRecord::decode(values.first()?.as_bytes()?).ok()
+    }
+
+    /// Where an entry is. Of concurrent writes a move beats a renewal and an expunge, a renewal beats an expunge, and
+    /// of two moves the one with the later operation wins.
+    pub fn places(&self, entry: EntryId) -> Places {
+        let values = self.all(Map::Places, entry.as_bytes(), &schema::id_key(entry.as_bytes()));
+        if values.is_empty() {
+            return Places::Initial;
+        }
+        let mut places: Vec<Place> = values.iter().filter_map(|value| read_place(value)?).collect();
+        let winner = places.iter().enumerate().max_by_key(|(index, place)| (place.renewal == 0, *index));
+        let now = winner.map(|(_, place)| *place);
+        places.retain(|place| now.is_some_and(|now| (now.mailbox, now.nonce) != (place.mailbox, place.nonce)));
+        Places::Written { now, hidden: places }
+    }
+
+    /// Whether a keyword was set or cleared; nothing if it is as its pack has it. Of concurrent values true wins,
+    /// except that `\Deleted` is kept off by whoever took it off.
+    pub fn keyword(&self, entry: EntryId, keyword: &Keyword) -> Option<bool> {
+        let values = self.all(Map::Keywords, entry.as_bytes(), &schema::keyword_key(&entry, keyword));
+        let mut values = values.iter().filter_map(|value| value.as_bool());
+        let first = values.next()?;
+        Some(values.fold(first, |a, b| if keyword.is_deleted() { a && b } else { a || b }))
+    }
+
+    /// The fields of a mailbox.
+    pub fn mailbox(&self, id: MailboxId) -> MailboxFields {
+        let field = |field| self.all(Map::Mailboxes, id.as_bytes(), &schema::mailbox_key(&id, field));
+        let highest = |name| field(name).iter().filter_map(|value| value.as_u64()).max().unwrap_or(0) as u32;
+        let last_text = |name| field(name).last().and_then(|value| value.as_str().map(str::to_owned));
+        let any = |name| field(name).iter().any(|value| value.as_bool() == Some(true));
+        MailboxFields {
+            incarnation: highest(Field::Incarnation),
+            name: last_text(Field::Name).and_then(|name| name.parse().ok()),
+            subscribed: any(Field::Subscribed),
+            special_use: last_text(Field::SpecialUse).and_then(|text| SpecialUse::from_name(&text)),
+            epoch: highest(Field::Epoch),
+            adopted: field(Field::Adopted)
+                .iter()
+                .filter_map(|value| UidValidity::new(value.as_u64()? as u32))
+                .collect(),
+            deleted: any(Field::Deleted),
+        }
+    }
+
+    /// Every mailbox that a field was ever written for, ascending.
+    pub fn mailboxes(&self) -> BTreeSet<MailboxId> {
+        let keys = Map::Mailboxes.objects().flat_map(|object| self.doc.keys(object).collect::<Vec<_>>());
+        keys.filter_map(|key| Some(schema::split_mailbox_key(&key)?.0)).collect()
+    }
+
+    fn all(&self, map: Map, id: &[u8; 16], key: &str) -> Vec<ScalarValue> {
+        let values = self.doc.get_all(map.object(id), key).unwrap_or_default();
+        values
+            .into_iter()
+            .filter_map(|(value, _)| match value {
+                Value::Scalar(scalar) => Some(scalar.into_owned()),
+                Value::Object(_) => None,
+            })
+            .collect()
+    }
+}
+
+/// Null is expunged; otherwise mailbox, nonce and renewal. The outer nothing is for what is no place.
+pub(super) fn read_place(value: &ScalarValue) -> Option<Option<Place>> {
+    match value {
+        ScalarValue::Null => Some(None),
+        ScalarValue::Bytes(bytes) if bytes.len() == 28 => Some(Some(Place {
+            mailbox: MailboxId::from_slice(&bytes[..16])?,
+            nonce: Nonce(u64::from_le_bytes(bytes[16..24].try_into().ok()?)),
+            renewal: u32::from_le_bytes(bytes[24..].try_into().ok()?),
+        })),
+        _ => None,
+    }
+}
+
+/// Writes the operations of one change.
+pub struct Writer<'a> {
+    tx: Transaction<'a>,
+    replica: ReplicaId,
+    seq: u64,
+    drawn: u64,
+}
+
+impl Writer<'_> {
+    /// Bytes that no other pack of the account has: author, number of the change, count within it.
+    pub fn salt(&mut self) -> [u8; 24] {
+        let mut salt = [0; 24];
+        salt[..16].copy_from_slice(self.replica.as_bytes());
+        salt[16..].copy_from_slice(&(self.seq << 20 | self.drawn).to_le_bytes());
+        self.drawn += 1;
+        salt
+    }
+
+    /// A nonce that no other placement of an entry has.
+    pub fn nonce(&mut self) -> Nonce {
+        let hash = short_hash(&[b"nonce", &self.salt()]);
+        Nonce(u64::from_le_bytes(hash[..8].try_into().expect("eight of sixteen bytes")).max(1))
+    }
+
+    /// Adds a pack.
+    pub fn pack(&mut self, pack: &Pack) -> PackId {
+        let bytes = pack.encode();
+        let id = Pack::id_of(&bytes);
+        self.put(Map::Packs, id.as_bytes(), schema::id_key(id.as_bytes()), ScalarValue::Bytes(bytes));
+        id
+    }
+
+    /// Adds a claim run or a burn.
+    pub fn uid_record(&mut self, record: &UidRecord) {
+        let bytes = record.encode();
+        let key = UidRecord::key_of(&bytes);
+        self.put(Map::Uids, &key, schema::id_key(&key), ScalarValue::Bytes(bytes));
+    }
+
+    /// Says where an entry is from now on; nothing expunges it.
+    pub fn place(&mut self, entry: EntryId, place: Option<Place>) {
+        let value = place.map_or(ScalarValue::Null, |place| {
+            let mut bytes = place.mailbox.as_bytes().to_vec();
+            bytes.extend(place.nonce.0.to_le_bytes());
+            bytes.extend(place.renewal.to_le_bytes());
+            ScalarValue::Bytes(bytes)
+        });
+        self.put(Map::Places, entry.as_bytes(), schema::id_key(entry.as_bytes()), value);
+    }
+
+    /// Sets or clears a keyword.
+    pub fn keyword(&mut self, entry: EntryId, keyword: &Keyword, set: bool) {
+        let key = schema::keyword_key(&entry, keyword);
+        self.put(Map::Keywords, entry.as_bytes(), key, ScalarValue::Boolean(set));
+    }
+
+    /// Makes a mailbox.
+    pub fn make_mailbox(&mut self, id: MailboxId, name: &MailboxName, incarnation: u32) {
+        self.field(id, Field::Incarnation, ScalarValue::Uint(incarnation.into()));
+        self.rename_mailbox(id, name);
+    }
+
+    /// Gives a mailbox another name.
+    pub fn rename_mailbox(&mut self, id: MailboxId, name: &MailboxName) {
+        self.field(id, Field::Name, ScalarValue::Str(name.as_str().into()));
+    }
+
+    /// Subscribes to a mailbox, or not.
+    pub fn subscribe(&mut self, id: MailboxId, subscribed: bool) {
+        self.field(id, Field::Subscribed, ScalarValue::Boolean(subscribed));
+    }
+
+    /// Gives a mailbox a special use, or none.
+    pub fn special_use(&mut self, id: MailboxId, special_use: Option<SpecialUse>) {
+        let text = special_use.map_or("", SpecialUse::name);
+        self.field(id, Field::SpecialUse, ScalarValue::Str(text.into()));
+    }
+
+    /// Raises a mailbox's epoch: all its UIDs are claimed anew, under a higher UIDVALIDITY.
+    pub fn epoch(&mut self, id: MailboxId, epoch: u32) {
+        self.field(id, Field::Epoch, ScalarValue::Uint(epoch.into()));
+    }
+
+    /// Takes the UIDVALIDITY that the mailbox had elsewhere.
+    pub fn adopt_uid_validity(&mut self, id: MailboxId, validity: UidValidity) {
+        self.field(id, Field::Adopted, ScalarValue::Uint(validity.value().into()));
+    }
+
+    /// Sets a mailbox's tombstone.
+    pub fn delete_mailbox(&mut self, id: MailboxId) {
+        self.field(id, Field::Deleted, ScalarValue::Boolean(true));
+    }
+
+    fn field(&mut self, id: MailboxId, field: Field, value: ScalarValue) {
+        self.put(Map::Mailboxes, id.as_bytes(), schema::mailbox_key(&id, field), value);
+    }
+
+    fn put(&mut self, map: Map, id: &[u8; 16], key: String, value: ScalarValue) {
+        self.tx.put(map.object(id), key, value).expect("the maps of the genesis take scalars");
+    }
+}
+
+impl MailboxId {
+    /// The id of the mailbox that was the `incarnation`-th of a name: two replicas that create it apart create one.
+    pub fn derive(name: &MailboxName, incarnation: u32) -> MailboxId {
+        MailboxId::from_bytes(short_hash(&[b"mailbox", name.as_str().as_bytes(), &incarnation.to_le_bytes()]))
+    }
+
+    /// INBOX: it is there without anybody making it.
+    pub fn inbox() -> MailboxId {
+        MailboxId::derive(&MailboxName::inbox(), 0)
+    }
+}
