@@ -15,7 +15,9 @@ mod special_use;
 
 pub use change::{Change, ChangeFault, Touched};
 pub use document::{Document, DocumentError, MailboxFields, Place, Places, Writer};
-pub use ids::{AccountId, EntryId, IdError, MailboxId, ModSeq, Nonce, PackId, Placement, ReplicaId, Uid, UidValidity};
+pub use ids::{
+    AccountId, EntryId, IdError, MailboxId, ModSeq, Nonce, PackId, Placement, ReplicaId, Uid, UidValidity,
+};
 pub use keyword::{Keyword, KeywordError};
 pub use name::{MailboxName, MailboxNameError};
 pub use pack::{Message, Origin, Pack, PackError};

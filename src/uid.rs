@@ -1,9 +1,26 @@
-//! The post-merge pass: who owns which UID after a merge.
+//! UIDs that never lie: the post-merge pass, and what a replica's clients are shown.
+//!
+//! A UID is a claim in the document; after a merge the pass decides which claims hold, from the set of claims alone, so
+//! that all servers decide alike. `docs/uids.md` has the rules and why they hold. [`Account`] is one replica without its
+//! disk; everything it derives stands in [`Tables`] and can be built anew.
 
+mod account;
+mod claims;
 mod lane;
+#[cfg(test)]
+mod model;
+mod names;
+mod observer;
+mod pass;
 mod rows;
+mod settle;
 mod tables;
 mod validity;
+mod view;
 
+pub use account::{Account, AccountError, Grant, Imported, Written};
 pub use lane::{Block, Lane};
+pub use observer::PrivateUids;
+pub use pass::{Burn, Event, Rules};
 pub use tables::{MemoryTables, Row, Table, TableError, Tables, TablesMut};
+pub use view::{Known, Mailbox, Shown, View};

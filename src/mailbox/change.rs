@@ -108,7 +108,8 @@ impl Change {
         if inner.is_empty() || inner.len() > Change::MAX_OPS {
             return Err(foreign("has no operations or too many"));
         }
-        let decoded = catch_unwind(AssertUnwindSafe(|| inner.decode())).map_err(|_| ChangeFault::Unreadable)?;
+        let decoded =
+            catch_unwind(AssertUnwindSafe(|| inner.decode())).map_err(|_| ChangeFault::Unreadable)?;
         let mut touched = Touched::default();
         for op in &decoded.operations {
             vet_op(op, &mut touched).map_err(foreign)?;
@@ -185,7 +186,8 @@ fn vet_op(op: &Op, touched: &mut Touched) -> Result<(), &'static str> {
             touched.keywords.insert(known);
         }
         Map::Mailboxes => {
-            let (mailbox, field) = schema::split_mailbox_key(key).ok_or("has a mailbox field that is none")?;
+            let (mailbox, field) =
+                schema::split_mailbox_key(key).ok_or("has a mailbox field that is none")?;
             if !field_takes(field, value) {
                 return Err("has a mailbox field with a value it cannot have");
             }

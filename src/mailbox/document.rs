@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use automerge::transaction::{CommitOptions, Transactable, Transaction};
-use automerge::{ActorId, Automerge, ReadDoc, ScalarValue, Value};
+use automerge::{ActorId, Automerge, ObjId, ReadDoc, ScalarValue, Value};
 
 use super::change::{Change, ChangeFault};
 use super::pack::{Pack, short_hash};
@@ -75,7 +75,9 @@ pub enum DocumentError {
         seq: u64,
     },
     /// Two different changes with one author and number: a replica was copied back or runs twice.
-    #[error("replica {replica} made two different changes with number {seq}: it was copied back, or runs twice")]
+    #[error(
+        "replica {replica} made two different changes with number {seq}: it was copied back, or runs twice"
+    )]
     Forked {
         /// Their author.
         replica: ReplicaId,
@@ -103,7 +105,7 @@ pub struct Document {
 impl Document {
     /// The document that every account starts from.
     pub fn new(replica: ReplicaId) -> Document {
-        Document::wrap(schema::genesis(), replica)
+        Document::wrap(schema::genesis().clone(), replica)
     }
 
     /// Loads a snapshot. It must come from this replica's own store: Automerge's format for whole documents is not
@@ -225,7 +227,8 @@ impl Document {
         let mut places: Vec<Place> = values.iter().filter_map(|value| read_place(value)?).collect();
         let winner = places.iter().enumerate().max_by_key(|(index, place)| (place.renewal == 0, *index));
         let now = winner.map(|(_, place)| *place);
-        places.retain(|place| now.is_some_and(|now| (now.mailbox, now.nonce) != (place.mailbox, place.nonce)));
+        places
+            .retain(|place| now.is_some_and(|now| (now.mailbox, now.nonce) != (place.mailbox, place.nonce)));
         Places::Written { now, hidden: places }
     }
 
@@ -265,15 +268,18 @@ impl Document {
     }
 
     fn all(&self, map: Map, id: &[u8; 16], key: &str) -> Vec<ScalarValue> {
-        let values = self.doc.get_all(map.object(id), key).unwrap_or_default();
-        values
-            .into_iter()
-            .filter_map(|(value, _)| match value {
-                Value::Scalar(scalar) => Some(scalar.into_owned()),
-                Value::Object(_) => None,
-            })
-            .collect()
+        scalars(&self.doc, &map.object(id), key)
     }
+}
+
+/// The concurrent values of a key, the one that Automerge prefers last.
+fn scalars(doc: &impl ReadDoc, object: &ObjId, key: &str) -> Vec<ScalarValue> {
+    let values = doc.get_all(object, key).unwrap_or_default();
+    let scalar = |(value, _)| match value {
+        Value::Scalar(scalar) => Some(scalar.into_owned()),
+        Value::Object(_) => None,
+    };
+    values.into_iter().filter_map(scalar).collect()
 }
 
 /// Null is expunged; otherwise mailbox, nonce and renewal. The outer nothing is for what is no place.
@@ -387,7 +393,17 @@ impl Writer<'_> {
     }
 
     fn put(&mut self, map: Map, id: &[u8; 16], key: String, value: ScalarValue) {
-        self.tx.put(map.object(id), key, value).expect("the maps of the genesis take scalars");
+        let object = map.object(id);
+        let present = scalars(&self.tx, &object, &key);
+        if present.len() > 1 && present.last() == Some(&value) {
+            // Where concurrent values stand, Automerge turns writing the one it prefers into removals of the others, and
+            // removals are what no change may have. Writing another one first makes it two plain writes.
+            match present.into_iter().find(|other| *other != value) {
+                Some(other) => self.tx.put(&object, key.as_str(), other).expect("it was there before"),
+                None => return,
+            }
+        }
+        self.tx.put(object, key, value).expect("the maps of the genesis take scalars");
     }
 }
 

@@ -133,6 +133,9 @@ impl fmt::Display for Uid {
 pub struct UidValidity(NonZeroU32);
 
 impl UidValidity {
+    /// The lowest.
+    pub const MIN: UidValidity = UidValidity(NonZeroU32::MIN);
+
     /// Nothing for 0.
     pub const fn new(value: u32) -> Option<UidValidity> {
         match NonZeroU32::new(value) {

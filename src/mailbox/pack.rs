@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use crate::bytes::{Reader, put_number, put_signed};
 use super::{EntryId, Keyword, MailboxId, PackId};
 use crate::blob::{BlobId, MAX_BLOB};
+use crate::bytes::{Reader, put_number, put_signed};
 
 /// What a pack says of one message.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -114,7 +114,9 @@ impl Pack {
         }
         put_repeats(
             &mut out,
-            self.messages.iter().map(|m| sets.binary_search(&&m.keywords).expect("every set is listed") as u64),
+            self.messages
+                .iter()
+                .map(|m| sets.binary_search(&&m.keywords).expect("every set is listed") as u64),
         );
         let mut last = 0i64;
         for message in &self.messages {
@@ -149,7 +151,10 @@ impl Pack {
         let origin = match reader.byte()? {
             0 => Origin::Arrived { salt: reader.array()? },
             1 => Origin::Imported {
-                occurrences: read_repeats(reader, count, u64::from(u32::MAX))?.iter().map(|n| *n as u32).collect(),
+                occurrences: read_repeats(reader, count, u64::from(u32::MAX))?
+                    .iter()
+                    .map(|n| *n as u32)
+                    .collect(),
             },
             _ => return None,
         };

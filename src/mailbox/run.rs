@@ -1,8 +1,8 @@
 //! Claim runs and burned UIDs, as they stand in the document (design: UIDs are claims).
 
-use crate::bytes::{Reader, put_number};
 use super::pack::short_hash;
 use super::{EntryId, MailboxId, Nonce, PackId, Placement, Uid};
+use crate::bytes::{Reader, put_number};
 
 /// The placements of a segment, in order of their UIDs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -166,7 +166,13 @@ fn read(reader: &mut Reader<'_>) -> Option<UidRecord> {
                 total = total.checked_add(segment.count).filter(|total| *total <= Run::MAX_UIDS)?;
                 segments.push(segment);
             }
-            (total > 0 || floor > base).then_some(UidRecord::Run(Run { mailbox, epoch, base, floor, segments }))
+            (total > 0 || floor > base).then_some(UidRecord::Run(Run {
+                mailbox,
+                epoch,
+                base,
+                floor,
+                segments,
+            }))
         }
         KIND_BURN => {
             let count = reader.number32().filter(|count| (1..=Run::MAX_UIDS).contains(count))?;
@@ -223,7 +229,11 @@ mod tests {
     fn records_come_back() {
         let entry = Placement { entry: EntryId::from_bytes([9; 16]), nonce: Nonce(u64::MAX) };
         let mut one = run(5, 64, 90);
-        one.segments.push(Segment { first: Uid::new(80).unwrap(), count: 1, source: Source::Placement(entry) });
+        one.segments.push(Segment {
+            first: Uid::new(80).unwrap(),
+            count: 1,
+            source: Source::Placement(entry),
+        });
         let burn = UidRecord::Burn {
             mailbox: one.mailbox,
             epoch: 0,

@@ -89,8 +89,14 @@ impl Map {
     }
 }
 
-/// Makes the document that every replica starts from: byte for byte the same everywhere, so that all share its maps.
-pub(super) fn genesis() -> automerge::Automerge {
+/// The document that every replica starts from: byte for byte the same everywhere, so that all share its maps. Made once
+/// a process, since it costs milliseconds.
+pub(super) fn genesis() -> &'static automerge::Automerge {
+    static GENESIS: std::sync::OnceLock<automerge::Automerge> = std::sync::OnceLock::new();
+    GENESIS.get_or_init(make_genesis)
+}
+
+fn make_genesis() -> automerge::Automerge {
     let mut doc = automerge::Automerge::new().with_actor(ActorId::from(&GENESIS_ACTOR[..]));
     let mut tx = doc.transaction();
     tx.put(ROOT, "format", FORMAT).expect("an empty root takes a scalar");
@@ -208,13 +214,13 @@ mod tests {
 
     #[test]
     fn the_genesis_is_the_same_everywhere_and_for_ever() {
-        assert_eq!(genesis().save(), genesis().save());
+        assert_eq!(make_genesis().save(), make_genesis().save());
         // A new value here would split every account from its past.
         assert_eq!(
             data_encoding::HEXLOWER.encode(&genesis_hash()),
             "c4bd699266bd0a3a06d1b8495270b0bccd08fca5329062a03384da6977f5f76c"
         );
-        assert!(has_genesis(&genesis()));
+        assert!(has_genesis(genesis()));
     }
 
     #[test]

@@ -34,8 +34,9 @@ impl Block {
 impl Lane {
     /// Every UID: the lane of the replica that makes an account.
     pub const WHOLE: Lane = Lane { bits: 0, index: 0 };
-    /// Most halvings: 2^16 servers, and with blocks of 4,096 a lane still reaches 16 blocks below 2^32.
-    pub const MAX_BITS: u8 = 16;
+    /// Most halvings: 4,096 servers. With the larger block a lane's next UID is then at most 2^24 ahead, which is as far
+    /// as a run may leap.
+    pub const MAX_BITS: u8 = 12;
 
     /// Nothing if `bits` is too large or `index` does not fit it.
     pub fn new(bits: u8, index: u32) -> Option<Lane> {
@@ -103,7 +104,8 @@ mod tests {
         let (a, b) = Lane::WHOLE.split().unwrap();
         for lane in [a, b, Lane::WHOLE] {
             for above in 0..1000 {
-                let naive = (above + 1..).find(|u| lane.owns(Uid::new(*u).unwrap(), Block::STANDARD)).unwrap();
+                let naive =
+                    (above + 1..).find(|u| lane.owns(Uid::new(*u).unwrap(), Block::STANDARD)).unwrap();
                 assert_eq!(lane.next(above, Block::STANDARD).unwrap().value(), naive);
             }
         }

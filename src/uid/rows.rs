@@ -190,7 +190,19 @@ impl EntryRow {
             });
         }
         let shown = shown.map(|uid| (epoch, uid));
-        Some(EntryRow { pack, index, home, blob, internal_date, size, keywords, place, shown, claims, modseq })
+        Some(EntryRow {
+            pack,
+            index,
+            home,
+            blob,
+            internal_date,
+            size,
+            keywords,
+            place,
+            shown,
+            claims,
+            modseq,
+        })
     }
 }
 
@@ -213,7 +225,10 @@ impl UidRow {
     fn read(reader: &mut Reader<'_>) -> Option<UidRow> {
         let flags = reader.byte()?;
         Some(UidRow {
-            placement: Placement { entry: EntryId::from_bytes(reader.array()?), nonce: Nonce(reader.number()?) },
+            placement: Placement {
+                entry: EntryId::from_bytes(reader.array()?),
+                nonce: Nonce(reader.number()?),
+            },
             contested: flags & 1 != 0,
             spanned: flags & 2 != 0,
             recorded: flags & 4 != 0,

@@ -27,14 +27,19 @@ fn at_epoch(account: AccountId, id: MailboxId, row: &MailboxRow, epoch: u32) -> 
 }
 
 /// The lowest epoch at which the mailbox's UIDVALIDITY is above `floor`; nothing once the numbers are used up.
-pub(crate) fn epoch_above(account: AccountId, id: MailboxId, row: &MailboxRow, floor: UidValidity) -> Option<u32> {
+pub(crate) fn epoch_above(
+    account: AccountId,
+    id: MailboxId,
+    row: &MailboxRow,
+    floor: UidValidity,
+) -> Option<u32> {
     let guess = (floor.value() >> GENERATION_SHIFT).saturating_sub(
         row.adopted.last().map_or(1 + row.incarnation, |adopted| adopted.value() >> GENERATION_SHIFT),
     );
     // The hash below the generation may lie on either side of the floor's, so the guess is at most two too low.
-    (row.epoch.max(guess)..).take(3).find(|epoch| {
-        *epoch <= Run::MAX_EPOCH && at_epoch(account, id, row, *epoch) > floor
-    })
+    (row.epoch.max(guess)..)
+        .take(3)
+        .find(|epoch| *epoch <= Run::MAX_EPOCH && at_epoch(account, id, row, *epoch) > floor)
 }
 
 #[cfg(test)]
@@ -67,7 +72,9 @@ mod tests {
     fn the_epoch_above_a_floor_is_the_lowest() {
         let id = MailboxId::from_bytes([5; 16]);
         let row = MailboxRow::default();
-        for floor in [1, 65_535, 65_536, 80_000, 1_700_000_000, u32::MAX - 70_000].map(|n| UidValidity::new(n).unwrap()) {
+        for floor in [1, 65_535, 65_536, 80_000, 1_700_000_000, u32::MAX - 70_000]
+            .map(|n| UidValidity::new(n).unwrap())
+        {
             let epoch = epoch_above(ACCOUNT, id, &row, floor).unwrap();
             assert!(at_epoch(ACCOUNT, id, &row, epoch) > floor);
             assert!(epoch == 0 || at_epoch(ACCOUNT, id, &row, epoch - 1) <= floor);

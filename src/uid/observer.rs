@@ -1,0 +1,247 @@
+//! Private UIDs: what an observer shows its clients, so that it never has to claim any.
+//!
+//! Its rows stand in one table under three prefixes: placements that wait for a private UID, UIDs, and the way back from
+//! a placement to its UID.
+
+use super::rows::{EntryRow, after, arrival_key, key_placement};
+use super::tables::{Table, TableError, Tables, TablesMut};
+use crate::bytes::{Reader, put_number};
+use crate::mailbox::{EntryId, MailboxId, MailboxName, ModSeq, Nonce, Placement, Uid, UidValidity};
+
+const WAITING: u8 = b'w';
+const UID: u8 = b'u';
+const BACK: u8 = b'b';
+const NAME: u8 = b'n';
+
+/// Private UIDs that a mailbox needs before an observer shows it. It is truth that nobody else has: it must be durable
+/// before it is taken into the index.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PrivateUids {
+    mailbox: MailboxId,
+    /// The name's UIDVALIDITY, where the mailbox was not shown under this name last.
+    validity: Option<(MailboxName, UidValidity)>,
+    /// The UID of the first placement.
+    first: u32,
+    placements: Vec<Placement>,
+}
+
+impl PrivateUids {
+    /// For the log.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = self.mailbox.as_bytes().to_vec();
+        let (name, validity) = match &self.validity {
+            Some((name, validity)) => (name.as_str(), validity.value()),
+            None => ("", 0),
+        };
+        put_number(&mut out, name.len() as u64);
+        out.extend(name.as_bytes());
+        put_number(&mut out, validity.into());
+        put_number(&mut out, self.first.into());
+        for placement in &self.placements {
+            out.extend(placement.entry.as_bytes());
+            put_number(&mut out, placement.nonce.0);
+        }
+        out
+    }
+
+    /// Nothing for bytes that [`PrivateUids::encode`] did not write.
+    pub fn decode(bytes: &[u8]) -> Option<PrivateUids> {
+        let mut reader = Reader(bytes);
+        let mailbox = MailboxId::from_bytes(reader.array()?);
+        let len = usize::try_from(reader.number()?).ok()?;
+        let name = std::str::from_utf8(reader.take(len)?).ok()?.parse::<MailboxName>().ok();
+        let validity = name.zip(UidValidity::new(reader.number32()?));
+        let first = reader.number32()?;
+        let mut placements = Vec::new();
+        while !reader.is_empty() {
+            let entry = EntryId::from_bytes(reader.array()?);
+            placements.push(Placement { entry, nonce: Nonce(reader.number()?) });
+        }
+        Some(PrivateUids { mailbox, validity, first, placements })
+    }
+
+    /// What `mailbox` needs, `limit` placements at most; nothing if it can be shown as it is. A new UIDVALIDITY is the
+    /// time in seconds, as servers have always drawn them, or more than the last one given.
+    pub(crate) fn plan(
+        tables: &impl Tables,
+        mailbox: MailboxId,
+        name: &MailboxName,
+        time: i64,
+        limit: usize,
+    ) -> Result<Option<PrivateUids>, TableError> {
+        let placements = waiting(tables, mailbox, limit)?;
+        let bound = bound(tables, name)?.is_some_and(|(bearer, _)| bearer == mailbox);
+        if bound && placements.is_empty() {
+            return Ok(None);
+        }
+        let last = tables.get(Table::Meta, LAST_VALIDITY)?.and_then(|bytes| bytes.try_into().ok());
+        let above = last.map_or(0, u32::from_be_bytes).saturating_add(1);
+        let drawn = UidValidity::new(above.max(u32::try_from(time).unwrap_or(0)));
+        let validity = drawn.filter(|_| !bound).map(|validity| (name.clone(), validity));
+        Ok(Some(PrivateUids { mailbox, validity, first: next(tables, mailbox)?, placements }))
+    }
+
+    /// Takes it into the index.
+    pub(crate) fn take(&self, tables: &mut impl TablesMut) -> Result<(), TableError> {
+        if let Some((name, validity)) = &self.validity {
+            let mut value = self.mailbox.as_bytes().to_vec();
+            value.extend(validity.value().to_be_bytes());
+            tables.put(Table::PrivateUids, &name_key(name), &value)?;
+            tables.put(Table::Meta, LAST_VALIDITY, &validity.value().to_be_bytes())?;
+        }
+        assign(tables, self.mailbox, self.first, &self.placements)
+    }
+}
+
+/// Forgets under which UIDVALIDITYs mailboxes were shown: after a restore every one needs a new one, above `time`.
+pub(crate) fn forget_names(tables: &mut impl TablesMut, time: i64) -> Result<(), TableError> {
+    for (key, _) in tables.range(Table::PrivateUids, &[NAME], &[NAME + 1], usize::MAX)? {
+        tables.remove(Table::PrivateUids, &key)?;
+    }
+    let now = u32::try_from(time).unwrap_or(u32::MAX - 1);
+    tables.put(Table::Meta, LAST_VALIDITY, &now.to_be_bytes())
+}
+
+const LAST_VALIDITY: &[u8] = b"private uidvalidity";
+
+fn name_key(name: &MailboxName) -> Vec<u8> {
+    let mut key = vec![NAME];
+    key.extend(name.as_str().as_bytes());
+    key
+}
+
+/// The mailbox that an observer showed under a name last, and the UIDVALIDITY it had.
+pub(crate) fn bound(
+    tables: &impl Tables,
+    name: &MailboxName,
+) -> Result<Option<(MailboxId, UidValidity)>, TableError> {
+    let read = |bytes: Vec<u8>| {
+        let mailbox = MailboxId::from_slice(bytes.get(..16)?)?;
+        Some((mailbox, UidValidity::new(u32::from_be_bytes(bytes.get(16..20)?.try_into().ok()?))?))
+    };
+    Ok(tables.get(Table::PrivateUids, &name_key(name))?.and_then(read))
+}
+
+fn waiting_key(mailbox: MailboxId, date: i64, placement: Placement) -> Vec<u8> {
+    let mut key = vec![WAITING];
+    key.extend(arrival_key(mailbox, date, placement));
+    key
+}
+
+fn mailbox_prefix(kind: u8, mailbox: MailboxId) -> Vec<u8> {
+    let mut key = vec![kind];
+    key.extend(mailbox.as_bytes());
+    key
+}
+
+fn uid_key(mailbox: MailboxId, uid: Uid) -> Vec<u8> {
+    let mut key = mailbox_prefix(UID, mailbox);
+    key.extend(uid.value().to_be_bytes());
+    key
+}
+
+fn back_key(placement: Placement) -> Vec<u8> {
+    let mut key = vec![BACK];
+    key.extend(placement.entry.as_bytes());
+    key.extend(placement.nonce.0.to_be_bytes());
+    key
+}
+
+fn uid_value(placement: Placement, gone: ModSeq) -> Vec<u8> {
+    let mut value = placement.entry.as_bytes().to_vec();
+    value.extend(placement.nonce.0.to_be_bytes());
+    value.extend(gone.value().to_be_bytes());
+    value
+}
+
+/// Keeps the private map when an entry moves, arrives or is expunged.
+pub(super) fn moved(
+    tables: &mut impl TablesMut,
+    entry: EntryId,
+    old: &EntryRow,
+    new: &EntryRow,
+    modseq: ModSeq,
+) -> Result<(), TableError> {
+    if let Some((mailbox, nonce)) = old.place {
+        let placement = Placement { entry, nonce };
+        tables.remove(Table::PrivateUids, &waiting_key(mailbox, old.internal_date, placement))?;
+        tables.remove(Table::PrivateUids, &waiting_key(mailbox, new.internal_date, placement))?;
+        if let Some(uid) = private_uid(tables, placement)? {
+            // A stay that is over never gets this UID again, should a merge bring it back.
+            tables.put(Table::PrivateUids, &uid_key(mailbox, uid), &uid_value(placement, modseq))?;
+            tables.remove(Table::PrivateUids, &back_key(placement))?;
+        }
+    }
+    if let Some((mailbox, nonce)) = new.place {
+        let placement = Placement { entry, nonce };
+        tables.put(Table::PrivateUids, &waiting_key(mailbox, new.internal_date, placement), &[])?;
+    }
+    Ok(())
+}
+
+/// The private UID of a placement, if it has one and is visible.
+pub(crate) fn private_uid(tables: &impl Tables, placement: Placement) -> Result<Option<Uid>, TableError> {
+    let value = tables.get(Table::PrivateUids, &back_key(placement))?;
+    Ok(value.and_then(|bytes| bytes.try_into().ok()).and_then(|bytes| Uid::new(u32::from_be_bytes(bytes))))
+}
+
+/// The placements of a mailbox that wait for a private UID, in the order in which they get one.
+fn waiting(tables: &impl Tables, mailbox: MailboxId, limit: usize) -> Result<Vec<Placement>, TableError> {
+    let prefix = mailbox_prefix(WAITING, mailbox);
+    let rows = tables.range(Table::PrivateUids, &prefix, &after(&prefix), limit)?;
+    rows.iter().map(|(key, _)| key_placement(Table::PrivateUids, &key[1..])).collect()
+}
+
+/// The private UIDNEXT of a mailbox.
+pub(crate) fn next(tables: &impl Tables, mailbox: MailboxId) -> Result<u32, TableError> {
+    let prefix = mailbox_prefix(UID, mailbox);
+    let last = tables.last(Table::PrivateUids, &prefix, &after(&prefix))?;
+    let last = last.and_then(|(key, _)| key.get(17..21)?.try_into().ok());
+    Ok(last.map_or(1, |bytes| u32::from_be_bytes(bytes).saturating_add(1)))
+}
+
+/// Gives placements their private UIDs: `first` and the following. Those that do not wait any more are skipped, their
+/// UIDs too.
+fn assign(
+    tables: &mut impl TablesMut,
+    mailbox: MailboxId,
+    first: u32,
+    placements: &[Placement],
+) -> Result<(), TableError> {
+    for (uid, placement) in (first..).zip(placements) {
+        let Some(uid) = Uid::new(uid) else { continue };
+        let row = tables.get(Table::Entries, placement.entry.as_bytes())?;
+        let Some(row) = row.map(|bytes| EntryRow::decode(&bytes)).transpose()? else { continue };
+        tables.put(Table::PrivateUids, &uid_key(mailbox, uid), &uid_value(*placement, ModSeq::default()))?;
+        if row.place == Some((mailbox, placement.nonce)) {
+            tables.put(Table::PrivateUids, &back_key(*placement), &uid.value().to_be_bytes())?;
+        }
+        tables.remove(Table::PrivateUids, &waiting_key(mailbox, row.internal_date, *placement))?;
+    }
+    Ok(())
+}
+
+/// The placements of a mailbox with their private UIDs from `from` on, ascending; vanished ones with when.
+pub(crate) fn listed(
+    tables: &impl Tables,
+    mailbox: MailboxId,
+    from: Uid,
+    limit: usize,
+) -> Result<Vec<(Uid, Placement, Option<ModSeq>)>, TableError> {
+    let rows = tables.range(
+        Table::PrivateUids,
+        &uid_key(mailbox, from),
+        &after(&mailbox_prefix(UID, mailbox)),
+        limit,
+    )?;
+    let read = |(key, value): &(Vec<u8>, Vec<u8>)| {
+        let uid = Uid::new(u32::from_be_bytes(key.get(17..21)?.try_into().ok()?))?;
+        let entry = EntryId::from_slice(value.get(..16)?)?;
+        let nonce = Nonce(u64::from_be_bytes(value.get(16..24)?.try_into().ok()?));
+        let gone = u64::from_be_bytes(value.get(24..32)?.try_into().ok()?);
+        Some((uid, Placement { entry, nonce }, (gone > 0).then(|| ModSeq::from_value(gone))))
+    };
+    let damaged =
+        || TableError("a row of table PrivateUids is damaged; `check --repair` rebuilds the index".into());
+    rows.iter().map(|row| read(row).ok_or_else(damaged)).collect()
+}

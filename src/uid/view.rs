@@ -1,0 +1,286 @@
+//! Reads of the index: what a replica shows its clients.
+
+use std::collections::BTreeSet;
+
+use super::claims::top;
+use super::names::all_mailboxes;
+use super::observer;
+use super::rows::{EntryRow, MailboxRow, UidRow, after, key_placement, key_uid, space_key, uid_key};
+use super::tables::{Table, TableError, Tables};
+use super::validity::uid_validity;
+use crate::blob::BlobId;
+use crate::mailbox::{
+    AccountId, EntryId, Keyword, MailboxId, MailboxName, ModSeq, Placement, SpecialUse, Uid, UidValidity,
+};
+
+/// A mailbox as clients see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mailbox {
+    /// Its id (MAILBOXID, RFC 8474).
+    pub id: MailboxId,
+    /// Its name.
+    pub name: MailboxName,
+    /// Its UIDVALIDITY.
+    pub uid_validity: UidValidity,
+    /// Its UIDNEXT.
+    pub uid_next: u32,
+    /// How many messages it has.
+    pub messages: u64,
+    /// How many of them are not `\Seen`.
+    pub unseen: u64,
+    /// Its HIGHESTMODSEQ (RFC 7162).
+    pub highest_modseq: ModSeq,
+    /// Whether it is subscribed.
+    pub subscribed: bool,
+    /// Its special use.
+    pub special_use: Option<SpecialUse>,
+}
+
+/// A message as clients see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shown {
+    /// The UID that this replica's clients see: on an observer its private one.
+    pub uid: Uid,
+    /// The UID that servers show, if one has claimed it; the same as `uid` on a server.
+    pub shared_uid: Option<Uid>,
+    /// The message.
+    pub entry: EntryId,
+    /// Its body (EMAILID, RFC 8474).
+    pub blob: BlobId,
+    /// Its keywords.
+    pub keywords: BTreeSet<Keyword>,
+    /// Its internal date in seconds since 1970.
+    pub internal_date: i64,
+    /// Its size in bytes.
+    pub size: u64,
+    /// Its mod-sequence.
+    pub modseq: ModSeq,
+}
+
+/// What the document knows of a UID, for tests and explanations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Known {
+    /// The UID.
+    pub uid: Uid,
+    /// Whose it is, or was.
+    pub placement: Placement,
+    /// Whether it may never be shown again.
+    pub burned: bool,
+    /// When it vanished here.
+    pub gone: Option<ModSeq>,
+}
+
+/// Reads one replica's index.
+pub struct View<'a, T> {
+    tables: &'a T,
+    account: AccountId,
+    observer: bool,
+}
+
+impl<'a, T: Tables> View<'a, T> {
+    /// Reads `tables` as the index of a replica of `account`.
+    pub fn new(tables: &'a T, account: AccountId, observer: bool) -> View<'a, T> {
+        View { tables, account, observer }
+    }
+
+    /// The mailboxes by name. Costs O(mailboxes).
+    pub fn mailboxes(&self) -> Result<Vec<Mailbox>, TableError> {
+        let mut mailboxes = Vec::new();
+        for (id, row) in all_mailboxes(self.tables)? {
+            if let Some(name) = row.display.clone() {
+                mailboxes.push(self.describe(id, name, &row)?);
+            }
+        }
+        mailboxes.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(mailboxes)
+    }
+
+    /// The id of the mailbox that bears a name now. Costs O(mailboxes).
+    pub fn find(&self, name: &MailboxName) -> Result<Option<MailboxId>, TableError> {
+        let bears = |(id, row): (MailboxId, MailboxRow)| (row.display.as_ref() == Some(name)).then_some(id);
+        Ok(all_mailboxes(self.tables)?.into_iter().find_map(bears))
+    }
+
+    /// One mailbox; nothing if it is not shown.
+    pub fn mailbox(&self, id: MailboxId) -> Result<Option<Mailbox>, TableError> {
+        let Some(row) = self.mailbox_row(id)? else { return Ok(None) };
+        let Some(name) = row.display.clone() else { return Ok(None) };
+        self.describe(id, name, &row).map(Some)
+    }
+
+    fn mailbox_row(&self, id: MailboxId) -> Result<Option<MailboxRow>, TableError> {
+        self.tables.get(Table::Mailboxes, id.as_bytes())?.map(|bytes| MailboxRow::decode(&bytes)).transpose()
+    }
+
+    fn describe(&self, id: MailboxId, name: MailboxName, row: &MailboxRow) -> Result<Mailbox, TableError> {
+        let shared = uid_validity(self.account, id, row);
+        let (uid_next, uid_validity) = match self.observer {
+            // Until the mailbox is shown under this name for the first time, it has no UIDVALIDITY of its own.
+            true => (
+                observer::next(self.tables, id)?,
+                observer::bound(self.tables, &name)?.filter(|b| b.0 == id).map_or(shared, |b| b.1),
+            ),
+            false => (top(self.tables, id, row.epoch)?.saturating_add(1), shared),
+        };
+        Ok(Mailbox {
+            id,
+            name,
+            uid_validity,
+            uid_next,
+            messages: row.messages,
+            unseen: row.unseen,
+            highest_modseq: row.highest_modseq,
+            subscribed: row.subscribed,
+            special_use: row.special_use,
+        })
+    }
+
+    /// Messages of a mailbox from UID `from` on, ascending, `limit` at most. Costs about 10 µs each.
+    pub fn messages(&self, id: MailboxId, from: Uid, limit: usize) -> Result<Vec<Shown>, TableError> {
+        let Some(mailbox) = self.mailbox_row(id)? else { return Ok(Vec::new()) };
+        let mut shown = Vec::new();
+        let mut next = from;
+        while shown.len() < limit {
+            let batch = self.placements(id, mailbox.epoch, next, (limit - shown.len()).saturating_add(1))?;
+            let Some((last, _, _)) = batch.last().copied() else { break };
+            for (uid, placement, gone) in batch {
+                if !gone && let Some(message) = self.shown(id, mailbox.epoch, uid, placement)? {
+                    shown.push(message);
+                }
+            }
+            match last.value().checked_add(1).and_then(Uid::new) {
+                Some(after) => next = after,
+                None => break,
+            }
+        }
+        shown.truncate(limit);
+        Ok(shown)
+    }
+
+    /// UIDs, whose they are, and whether they have vanished.
+    fn placements(
+        &self,
+        id: MailboxId,
+        epoch: u32,
+        from: Uid,
+        limit: usize,
+    ) -> Result<Vec<(Uid, Placement, bool)>, TableError> {
+        if self.observer {
+            let rows = observer::listed(self.tables, id, from, limit)?;
+            return Ok(rows
+                .into_iter()
+                .map(|(uid, placement, gone)| (uid, placement, gone.is_some()))
+                .collect());
+        }
+        let (from, to) = (uid_key(id, epoch, from.value()), after(&space_key(id, epoch)));
+        let rows = self.tables.range(Table::Uids, &from, &to, limit)?;
+        let read = |(key, value): &(Vec<u8>, Vec<u8>)| {
+            let row = UidRow::decode(value)?;
+            Ok((key_uid(Table::Uids, key)?, row.placement, row.gone.is_some() || row.is_burned()))
+        };
+        rows.iter().map(read).collect()
+    }
+
+    /// A message under a UID, if that is the one it is shown under.
+    fn shown(
+        &self,
+        id: MailboxId,
+        epoch: u32,
+        uid: Uid,
+        placement: Placement,
+    ) -> Result<Option<Shown>, TableError> {
+        let Some(row) = self.entry_row(placement.entry)? else { return Ok(None) };
+        if row.place != Some((id, placement.nonce)) {
+            return Ok(None);
+        }
+        let shared_uid = row.shown.filter(|(at, _)| *at == epoch).map(|(_, uid)| uid);
+        if !self.observer && shared_uid != Some(uid) {
+            return Ok(None);
+        }
+        let EntryRow { blob, internal_date, size, keywords, modseq, .. } = row;
+        Ok(Some(Shown {
+            uid,
+            shared_uid,
+            entry: placement.entry,
+            blob,
+            keywords,
+            internal_date,
+            size,
+            modseq,
+        }))
+    }
+
+    /// One message by its UID.
+    pub fn message(&self, id: MailboxId, uid: Uid) -> Result<Option<Shown>, TableError> {
+        Ok(self.messages(id, uid, 1)?.into_iter().find(|message| message.uid == uid))
+    }
+
+    /// Every entry that is visible in a mailbox, claimed or not; in no order that clients know.
+    pub fn entries_of(&self, id: MailboxId) -> Result<Vec<EntryId>, TableError> {
+        let Some(mailbox) = self.mailbox_row(id)? else { return Ok(Vec::new()) };
+        let prefix = space_key(id, mailbox.epoch);
+        let mut entries = BTreeSet::new();
+        for (_, value) in self.tables.range(Table::Uids, &prefix, &after(&prefix), usize::MAX)? {
+            let row = UidRow::decode(&value)?;
+            if row.gone.is_none() {
+                entries.insert(row.placement.entry);
+            }
+        }
+        for (key, _) in
+            self.tables.range(Table::Unclaimed, id.as_bytes(), &after(id.as_bytes()), usize::MAX)?
+        {
+            entries.insert(key_placement(Table::Unclaimed, &key)?.entry);
+        }
+        let mut visible = Vec::with_capacity(entries.len());
+        for entry in entries {
+            if self.entry_row(entry)?.is_some_and(|row| row.place.is_some_and(|(mailbox, _)| mailbox == id)) {
+                visible.push(entry);
+            }
+        }
+        Ok(visible)
+    }
+
+    /// Whether an entry was ever in the account, its body, and where it is now.
+    pub fn entry(&self, entry: EntryId) -> Result<Option<(BlobId, u64, Option<MailboxId>)>, TableError> {
+        let row = self.entry_row(entry)?;
+        Ok(row.map(|row| (row.blob, row.size, row.place.map(|(mailbox, _)| mailbox))))
+    }
+
+    /// What the index knows of every claimed UID of a mailbox, burned ones too.
+    pub fn known_uids(&self, id: MailboxId) -> Result<Vec<Known>, TableError> {
+        let Some(mailbox) = self.mailbox_row(id)? else { return Ok(Vec::new()) };
+        let prefix = space_key(id, mailbox.epoch);
+        let read = |(key, value): &(Vec<u8>, Vec<u8>)| {
+            let row = UidRow::decode(value)?;
+            let uid = key_uid(Table::Uids, key)?;
+            Ok(Known { uid, placement: row.placement, burned: row.is_burned(), gone: row.gone })
+        };
+        self.tables.range(Table::Uids, &prefix, &after(&prefix), usize::MAX)?.iter().map(read).collect()
+    }
+
+    /// UIDs that changed or vanished after a counter of mod-sequences, ascending. Costs O(changes since then).
+    pub fn changed_since(&self, id: MailboxId, counter: u64) -> Result<BTreeSet<Uid>, TableError> {
+        let Some(mailbox) = self.mailbox_row(id)? else { return Ok(BTreeSet::new()) };
+        let prefix = space_key(id, mailbox.epoch);
+        let mut from = prefix.clone();
+        from.extend((counter + 1).to_be_bytes());
+        let rows = self.tables.range(Table::ModSeqs, &from, &after(&prefix), usize::MAX)?;
+        let uids = rows.iter().flat_map(|(_, value)| value.chunks_exact(4));
+        Ok(uids.filter_map(|bytes| Uid::new(u32::from_be_bytes(bytes.try_into().ok()?))).collect())
+    }
+
+    pub(super) fn entry_row(&self, entry: EntryId) -> Result<Option<EntryRow>, TableError> {
+        self.tables.get(Table::Entries, entry.as_bytes())?.map(|bytes| EntryRow::decode(&bytes)).transpose()
+    }
+
+    /// Whether something of a mailbox must be written before a server may show it.
+    pub fn is_settled(&self, id: MailboxId) -> Result<bool, TableError> {
+        let Some(row) = self.mailbox_row(id)? else { return Ok(true) };
+        let waits =
+            |table, prefix: &[u8]| Ok(!self.tables.range(table, prefix, &after(prefix), 1)?.is_empty());
+        Ok(row.raise_to.is_none()
+            && row.display == row.name
+            && !waits(Table::Unclaimed, id.as_bytes())?
+            && !waits(Table::Pending, &space_key(id, row.epoch))?)
+    }
+}
