@@ -2,4 +2,5 @@
 
 pub mod blob;
 pub mod mailbox;
+pub mod maildir;
 pub mod uid;
