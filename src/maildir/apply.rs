@@ -246,3 +246,148 @@ fn set_date(file: &File, seconds: i64) -> io::Result<()> {
     let date = if seconds < 0 { epoch.checked_sub(span) } else { epoch.checked_add(span) };
     date.map_or(Ok(()), |date| file.set_times(FileTimes::new().set_modified(date)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::blob::BlobId;
+    use crate::mailbox::{EntryId, MailboxId, UidValidity};
+    use crate::maildir::{ExportMailbox, scan};
+    use proptest::prelude::*;
+
+    const KEYWORDS: [&str; 8] =
+        ["\\Seen", "\\Answered", "\\Flagged", "\\Deleted", "\\Draft", "$Forwarded", "$Junk", "work"];
+
+    fn body(seed: u8) -> Vec<u8> {
+        let lines: &[&str] = &["Subject: x\n", "Subject: x\r\n\r\nbody\n", "", "a\rb\n\n", "\n\r\n"];
+        lines[usize::from(seed) % lines.len()].repeat(usize::from(seed)).into_bytes()
+    }
+
+    fn message(uid: u32, seed: u8, date: i64) -> ExportMessage {
+        let keywords = KEYWORDS.iter().enumerate().filter(|(bit, _)| seed >> bit & 1 == 1);
+        ExportMessage {
+            entry: EntryId::from_bytes(std::array::from_fn(|at| {
+                seed.wrapping_mul(7) ^ uid.to_be_bytes()[at % 4]
+            })),
+            uid: Uid::new(uid).unwrap(),
+            blob: BlobId::from_bytes([seed; 32]),
+            size: body(seed).len() as u64,
+            internal_date: date,
+            keywords: keywords.map(|(_, text)| text.parse().unwrap()).collect(),
+        }
+    }
+
+    fn mailbox(name: &str, messages: Vec<ExportMessage>) -> ExportMailbox {
+        ExportMailbox {
+            id: MailboxId::from_bytes([3; 16]),
+            name: name.parse().unwrap(),
+            validity: UidValidity::new(77).unwrap(),
+            next: Uid::new(5000).unwrap(),
+            subscribed: name.len() % 2 == 1,
+            messages,
+        }
+    }
+
+    fn open(message: &ExportMessage) -> io::Result<Box<dyn Read>> {
+        Ok(Box::new(io::Cursor::new(body(message.blob.as_bytes()[0]))))
+    }
+
+    fn export(mailboxes: &[ExportMailbox], root: &Path, open: Open<'_>) -> Result<Exported, ExportError> {
+        ExportPlan::new(mailboxes).unwrap().apply(root, open, &mut |_| {})
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+        #[test]
+        fn a_scan_of_an_export_is_what_was_exported(
+            mail in proptest::collection::btree_map(
+                "INBOX|Sent|Lists/[a-c]|Entwürfe|Tom & Jerry",
+                proptest::collection::btree_map(1u32..5000, (any::<u8>(), -9i64..4_000_000_000), 0..6),
+                1..5,
+            )
+        ) {
+            let mailboxes: Vec<ExportMailbox> = mail.iter().map(|(name, messages)| {
+                mailbox(name, messages.iter().map(|(uid, (seed, date))| message(*uid, *seed, *date)).collect())
+            }).collect();
+            let temp = tempfile::tempdir().unwrap();
+            let root = temp.path().join("out");
+            export(&mailboxes, &root, &open).unwrap();
+            let scan = scan(&root).unwrap();
+            prop_assert!(scan.skipped.is_empty());
+            for wanted in &mailboxes {
+                let found = scan.folders.iter().find(|folder| folder.name == wanted.name).unwrap();
+                let list = found.uidlist.as_ref().unwrap();
+                prop_assert_eq!((list.validity, list.next), (wanted.validity, wanted.next));
+                prop_assert_eq!(list.guid, Some(*wanted.id.as_bytes()));
+                prop_assert_eq!(found.subscribed, wanted.subscribed);
+                prop_assert_eq!(found.messages.len(), wanted.messages.len());
+                for (found, wanted) in found.messages.iter().zip(&wanted.messages) {
+                    let bytes = fs::read(&found.path).unwrap();
+                    let crlf = String::from_utf8_lossy(&bytes).replace("\r\n", "\n").replace('\n', "\r\n").len();
+                    prop_assert_eq!((found.uid, &found.keywords), (Some(wanted.uid), &wanted.keywords));
+                    prop_assert_eq!(found.internal_date, wanted.internal_date);
+                    prop_assert_eq!(found.base.size(), Some(bytes.len() as u64));
+                    prop_assert_eq!(found.base.crlf_size(), Some(crlf as u64));
+                    prop_assert_eq!(bytes, body(wanted.blob.as_bytes()[0]));
+                }
+            }
+            let tmp_left = fs::read_dir(root.join("tmp")).unwrap().count();
+            prop_assert_eq!(tmp_left, 0);
+        }
+    }
+
+    #[test]
+    fn progress_counts_up_to_the_plan() {
+        let temp = tempfile::tempdir().unwrap();
+        let mailboxes = [mailbox("INBOX", vec![message(1, 5, 0), message(2, 6, 0)])];
+        let plan = ExportPlan::new(&mailboxes).unwrap();
+        let mut seen = Vec::new();
+        let exported = plan.apply(temp.path(), &open, &mut |progress| seen.push(progress)).unwrap();
+        assert_eq!((plan.messages(), plan.bytes()), (exported.written.messages, exported.written.bytes));
+        assert_eq!(seen.iter().map(|progress| progress.messages).collect::<Vec<_>>(), [1, 2]);
+        assert_eq!(seen.last(), Some(&exported.written));
+    }
+
+    #[test]
+    fn a_directory_that_holds_something_is_refused() {
+        let temp = tempfile::tempdir().unwrap();
+        fs::write(temp.path().join("x"), b"").unwrap();
+        assert!(matches!(export(&[], temp.path(), &open), Err(ExportError::NotEmpty { .. })));
+        assert_eq!(fs::read_dir(temp.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_missing_body_keeps_its_uid_and_stops_nothing() {
+        let temp = tempfile::tempdir().unwrap();
+        let mailboxes = [mailbox("INBOX", vec![message(1, 5, 0), message(2, 6, 0)])];
+        let open = |message: &ExportMessage| {
+            if message.uid.value() == 1 { Err(io::ErrorKind::NotFound.into()) } else { open(message) }
+        };
+        let exported = export(&mailboxes, temp.path(), &open).unwrap();
+        assert_eq!(exported.missing, [(MailboxName::inbox(), Uid::FIRST)]);
+        let scan = scan(temp.path()).unwrap();
+        assert_eq!(scan.folders[0].messages.iter().map(|m| m.uid.unwrap().value()).collect::<Vec<_>>(), [2]);
+        assert_eq!(scan.folders[0].uidlist.as_ref().unwrap().next.value(), 5000);
+    }
+
+    #[test]
+    fn a_body_of_another_length_is_refused() {
+        for (given, counted) in [(19, 19), (21, 21), (5000, 21)] {
+            let temp = tempfile::tempdir().unwrap();
+            let wanted = ExportMessage { size: 20, ..message(1, 4, 0) };
+            let open = move |_: &ExportMessage| -> io::Result<Box<dyn Read>> {
+                Ok(Box::new(io::Cursor::new(vec![b'x'; given])))
+            };
+            let error = export(&[mailbox("INBOX", vec![wanted])], temp.path(), &open).unwrap_err();
+            assert!(matches!(error, ExportError::Size { planned: 20, found, .. } if found == counted));
+            assert!(!temp.path().join("dovecot-uidlist").exists());
+        }
+    }
+
+    #[test]
+    fn crlf_sizes_do_not_depend_on_the_pieces() {
+        let mut count = LineCount::default();
+        [&b"a\r"[..], b"\n", b"b\n", b"\n\r\r\n"].iter().for_each(|piece| count.add(piece));
+        assert_eq!((count.size, count.crlf_size()), (9, 11));
+    }
+}

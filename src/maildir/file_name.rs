@@ -161,7 +161,7 @@ pub(super) fn has_fixed_letter(keyword: &Keyword) -> bool {
 
 impl fmt::Debug for Letters {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.iter().try_for_each(|letter| letter.escape_ascii().fmt(f))
+        self.iter().try_for_each(|letter| write!(f, "{}", letter.escape_ascii()))
     }
 }
 

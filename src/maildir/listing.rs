@@ -126,3 +126,59 @@ fn without_twins(mut files: Vec<Found>, left: &mut Vec<Skipped>) -> Vec<Found> {
     }
     kept
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(path: PathBuf, inode: u64) -> Found {
+        let name = FileName::parse(path.file_name().unwrap()).unwrap();
+        Found { path, name, mtime: 0, size: 0, inode: (1, inode) }
+    }
+
+    #[test]
+    fn a_rename_seen_twice_is_one_message() {
+        let temp = tempfile::tempdir().unwrap();
+        let (gone, here) = (temp.path().join("1.a:2,"), temp.path().join("1.a:2,S"));
+        fs::write(&here, b"").unwrap();
+        for files in [[&gone, &here], [&here, &gone]] {
+            let mut left = Vec::new();
+            let kept = without_twins(files.map(|path| found(path.clone(), 5)).into(), &mut left);
+            assert_eq!(kept.iter().map(|file| &file.path).collect::<Vec<_>>(), [&here]);
+            assert!(left.is_empty());
+        }
+    }
+
+    #[test]
+    fn two_files_with_one_base_are_two_messages() {
+        let files = vec![found("cur/1.a:2,".into(), 5), found("new/1.a".into(), 6)];
+        assert_eq!(without_twins(files, &mut Vec::new()).len(), 2);
+    }
+
+    #[test]
+    fn flags_that_change_meanwhile_never_double_a_message() {
+        let temp = tempfile::tempdir().unwrap();
+        let name = |n: usize, flags| temp.path().join(format!("cur/{n}.a:2,{flags}"));
+        fs::create_dir(temp.path().join("cur")).unwrap();
+        (0..40).for_each(|n| fs::write(name(n, ""), b"").unwrap());
+        std::thread::scope(|scope| {
+            let reader = scope.spawn(|| {
+                for _ in 0..200 {
+                    let listing = read(temp.path(), &mut Vec::new()).unwrap();
+                    let bases: std::collections::BTreeSet<_> =
+                        listing.files.iter().map(|f| &f.name.base).collect();
+                    assert_eq!(bases.len(), listing.files.len());
+                }
+            });
+            for round in 0.. {
+                let (from, to) = if round % 2 == 0 { ("", "S") } else { ("S", "") };
+                (0..40).for_each(|n| fs::rename(name(n, from), name(n, to)).unwrap());
+                if reader.is_finished() {
+                    break;
+                }
+            }
+        });
+        let listing = read(temp.path(), &mut Vec::new()).unwrap();
+        assert_eq!((listing.files.len(), listing.settled), (40, true));
+    }
+}

@@ -1,5 +1,5 @@
 //! Reads a mail store: which messages there are, where, with which flags and UIDs. Opens no message and
-//! changes nothing: one directory listing a folder and one `stat` a file.
+//! changes nothing: one directory listing a folder and one `stat` a file (again while it is being changed).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -47,8 +47,8 @@ pub struct Folder {
     pub keywords: KeywordTable,
     /// Whether `subscriptions` lists it.
     pub subscribed: bool,
-    /// Whether its directories stood still while they were read, as far as their times tell. A change of flags
-    /// is a rename, which a listing can miss: only from a settled look may a message be believed to be gone.
+    /// Whether its directories stood still while they were read. A change of flags is a rename, which a listing
+    /// can miss, and directory times have ticks of up to 10 ms: only two settled looks show that one is gone.
     pub settled: bool,
 }
 
@@ -225,4 +225,172 @@ fn read_subscriptions(root: &Path, skipped: &mut Vec<Skipped>) -> BTreeSet<Mailb
     let damaged = |error| Skipped { path: path.clone(), reason: SkipReason::Damaged(error) };
     skipped.extend(bad.into_iter().map(damaged));
     names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::ffi::OsStr;
+    use std::fs::{self, File, FileTimes, Permissions};
+    use std::os::unix::ffi::OsStrExt;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::time::{Duration, SystemTime};
+
+    fn maildir(dir: &Path) -> PathBuf {
+        for sub in ["cur", "new", "tmp"] {
+            fs::create_dir_all(dir.join(sub)).unwrap();
+        }
+        dir.to_owned()
+    }
+
+    fn message(dir: &Path, name: &[u8], date: u64) -> PathBuf {
+        let path = dir.join(OsStr::from_bytes(name));
+        fs::write(&path, b"Subject: x\n\n").unwrap();
+        let date = SystemTime::UNIX_EPOCH + Duration::from_secs(date);
+        File::options()
+            .write(true)
+            .open(&path)
+            .unwrap()
+            .set_times(FileTimes::new().set_modified(date))
+            .unwrap();
+        path
+    }
+
+    fn names(scan: &Scan) -> Vec<&str> {
+        scan.folders.iter().map(|folder| folder.name.as_str()).collect()
+    }
+
+    fn skips(skipped: &[Skipped], root: &Path) -> Vec<String> {
+        let mut lines: Vec<String> =
+            skipped.iter().map(|s| s.to_string().replace(&format!("{}/", root.display()), "")).collect();
+        lines.sort();
+        lines
+    }
+
+    #[test]
+    fn a_maildir_plus_plus_tree_of_dovecot() {
+        let temp = tempfile::tempdir().unwrap();
+        let root = maildir(temp.path());
+        message(&root, b"cur/1.b,S=12:2,Sa", 50);
+        message(&root, b"cur/2.a:2,FZ", 40);
+        message(&root, b"new/3.\xff\xfe", 30);
+        message(&root, b"tmp/4.half", 20);
+        fs::write(root.join("dovecot-uidlist"), b"3 V7 N12\n9 :2.a\n10 :gone\n11 :1.b,S=12\n").unwrap();
+        fs::write(root.join("dovecot-keywords"), b"0 work\n").unwrap();
+        fs::write(root.join("subscriptions"), b"V\t2\n\nEntw&APw-rfe\nGone\n").unwrap();
+        maildir(&root.join(".Entw&APw-rfe"));
+        message(&maildir(&root.join(".Größe.1")), b"cur/5.x", 10);
+        let scan = scan(&root).unwrap();
+        assert_eq!(scan.layout, Layout::MaildirPlusPlus);
+        assert_eq!(names(&scan), ["Entwürfe", "Größe/1", "INBOX"]);
+        assert_eq!(scan.folders.iter().map(|f| f.subscribed).collect::<Vec<_>>(), [true, false, false]);
+        assert_eq!(skips(&scan.skipped, &root), [""; 0]);
+        let inbox = &scan.folders[2];
+        let list = inbox.uidlist.as_ref().unwrap();
+        assert_eq!((list.validity.value(), list.next.value(), inbox.settled), (7, 12, true));
+        let seen: Vec<_> =
+            inbox.messages.iter().map(|m| (m.uid.map(Uid::value), m.internal_date, m.size)).collect();
+        assert_eq!(seen, [(Some(9), 40, 12), (Some(11), 50, 12), (None, 30, 12)]);
+        assert_eq!(format!("{:?}", inbox.messages[1].keywords), "{\\Seen, work}");
+        assert_eq!(inbox.messages[2].path.file_name().unwrap().as_bytes(), b"3.\xff\xfe");
+    }
+
+    #[test]
+    fn without_a_uidlist_the_dates_order() {
+        let temp = tempfile::tempdir().unwrap();
+        let root = maildir(temp.path());
+        for (name, date) in [("cur/1.c", 9), ("cur/2.b", 9), ("new/0.z", 10), ("cur/9.a", 1)] {
+            message(&root, name.as_bytes(), date);
+        }
+        let scan = scan(&root).unwrap();
+        let order: Vec<String> = scan.folders[0].messages.iter().map(|m| m.base.to_string()).collect();
+        assert_eq!(order, ["9.a", "1.c", "2.b", "0.z"]);
+    }
+
+    #[test]
+    fn what_does_not_belong_is_reported_and_left() {
+        let temp = tempfile::tempdir().unwrap();
+        let root = maildir(temp.path());
+        let file = message(&root, b"cur/1.a:2,S", 1);
+        symlink(&file, root.join("cur/2.link")).unwrap();
+        fs::hard_link(&file, root.join("cur/1.a:2,")).unwrap();
+        fs::create_dir(root.join("cur/dir")).unwrap();
+        fs::write(root.join("cur/.nfs1"), b"x").unwrap();
+        let closed = message(&root, b"cur/3.closed", 1);
+        fs::set_permissions(&closed, Permissions::from_mode(0o000)).unwrap();
+        File::create(root.join("cur/4.huge")).unwrap().set_len(crate::blob::MAX_BLOB + 1).unwrap();
+        fs::write(root.join("dovecot-uidlist"), b"3 V7 N12\nx :2.a\n").unwrap();
+        fs::write(root.join("subscriptions"), b"..\n").unwrap();
+        maildir(&root.join("Archive"));
+        maildir(&root.join(".a..b"));
+        maildir(&root.join(OsStr::from_bytes(b".\xff")));
+        maildir(&root.join(".Entwürfe"));
+        maildir(&root.join(".Entw&APw-rfe"));
+        fs::create_dir(root.join(".git")).unwrap();
+        fs::create_dir(root.join("sieve")).unwrap();
+        fs::create_dir(root.join(".broken")).unwrap();
+        fs::write(root.join(".broken/cur"), b"a file").unwrap();
+        symlink(root.join("Archive"), root.join(".link")).unwrap();
+        symlink("/nowhere", root.join(".dangling")).unwrap();
+        let scan = scan(&root).unwrap();
+        assert_eq!(names(&scan), ["Entwürfe", "INBOX"]);
+        assert_eq!(scan.folders[1].messages.len(), 1);
+        assert!(scan.folders[1].uidlist.is_none());
+        assert_eq!(
+            skips(&scan.skipped, &root),
+            [
+                ".Entwürfe: mailbox \"Entwürfe\" is already another directory's",
+                ".a..b: mailbox name \"a//b\" has a level that is empty, \".\" or \"..\"",
+                ".broken/cur: cannot be read: Not a directory (os error 20)",
+                ".dangling: is a symbolic link",
+                ".git: has neither cur nor new",
+                ".link: is a symbolic link",
+                ".\u{fffd}: its name is neither modified UTF-7 nor UTF-8",
+                "Archive: is a Maildir whose name does not start with a dot, inside a Maildir++ tree",
+                "cur/.nfs1: a message file's name starts with a dot",
+                "cur/1.a:2,S: is the same file as cur/1.a:2,",
+                "cur/2.link: is a symbolic link",
+                "cur/3.closed: its permissions let nobody read it",
+                "cur/4.huge: its 268435457 bytes are more than a message may have",
+                "cur/dir: is not a regular file",
+                "dovecot-uidlist: line 2: no valid UID",
+                "subscriptions: line 1: no mailbox can have this name",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_tree_of_plain_directories() {
+        let temp = tempfile::tempdir().unwrap();
+        let root = temp.path().join("Mail");
+        message(&maildir(&root.join("inbox")), b"cur/1.a", 1);
+        maildir(&root.join("Lists/v1.0/Entw&APw-rfe"));
+        maildir(&root.join("Lists/.sub.x"));
+        maildir(&root.join("Work"));
+        fs::create_dir_all(root.join("empty/.git/objects")).unwrap();
+        fs::write(root.join("subscriptions"), b"Lists/v1.0/Entw&APw-rfe\nWork\n").unwrap();
+        symlink(root.join("Work"), root.join("Also")).unwrap();
+        let scan = scan(&root).unwrap();
+        assert_eq!(scan.layout, Layout::Directories);
+        assert_eq!(names(&scan), ["INBOX", "Lists/sub/x", "Lists/v1.0/Entwürfe", "Work"]);
+        assert_eq!(scan.folders.iter().map(|f| f.subscribed).collect::<Vec<_>>(), [false, false, true, true]);
+        assert_eq!(scan.folders[0].messages.len(), 1);
+        assert_eq!(
+            skips(&scan.skipped, &root),
+            ["Also: is a symbolic link", "empty/.git: has neither cur nor new"]
+        );
+    }
+
+    #[test]
+    fn nothing_there_is_an_error() {
+        let temp = tempfile::tempdir().unwrap();
+        assert!(matches!(scan(&temp.path().join("none")), Err(MaildirError::Io { .. })));
+        assert!(
+            matches!(scan(temp.path()), Err(MaildirError::NoMailbox { skipped, .. }) if skipped.is_empty())
+        );
+        symlink("/nowhere", temp.path().join("cur")).unwrap();
+        assert!(
+            matches!(scan(temp.path()), Err(MaildirError::NoMailbox { skipped, .. }) if skipped.len() == 1)
+        );
+    }
 }
