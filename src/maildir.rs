@@ -6,6 +6,7 @@
 //! [`ExportPlan`], then its plain application. No clock and no entropy: dates and tokens are passed in.
 
 mod apply;
+mod body_size;
 mod export;
 mod file_name;
 mod folder_name;

@@ -10,6 +10,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use super::body_size::BodySize;
 use super::export::{ExportMessage, ExportPlan, PlannedFile, PlannedFolder};
 use super::file_name::{BaseName, FileName};
 use super::subscriptions;
@@ -172,7 +173,7 @@ impl Writer<'_> {
         let path = tmp.join(format!("{}.postmerge", message.entry));
         let failed = |source| ExportError::Write { path: path.clone(), source };
         let mut out = create_file(&path).map_err(failed)?;
-        let mut count = LineCount::default();
+        let mut count = BodySize::default();
         let mut buffer = vec![0; 64 << 10];
         loop {
             let read = match body.read(&mut buffer) {
@@ -184,39 +185,16 @@ impl Writer<'_> {
             out.write_all(&buffer[..read]).map_err(failed)?;
             count.add(&buffer[..read]);
         }
-        if count.size != message.size {
-            let (mailbox, uid, planned, found) = (mailbox.clone(), message.uid, message.size, count.size);
+        if count.bytes != message.size {
+            let (mailbox, uid, planned, found) = (mailbox.clone(), message.uid, message.size, count.bytes);
             return Err(ExportError::Size { mailbox, uid, planned, found });
         }
         let base = file.base(count.crlf_size()).map_err(|error| failed(io::Error::other(error)))?;
         set_date(&out, message.internal_date).and_then(|()| out.sync_all()).map_err(failed)?;
         self.exported.written.messages += 1;
-        self.exported.written.bytes += count.size;
+        self.exported.written.bytes += count.bytes;
         (self.progress)(self.exported.written);
         Ok(Some((path, base)))
-    }
-}
-
-/// Sizes of a body that comes in pieces.
-#[derive(Default)]
-struct LineCount {
-    size: u64,
-    bare_line_feeds: u64,
-    after_cr: bool,
-}
-
-impl LineCount {
-    fn add(&mut self, piece: &[u8]) {
-        self.size += piece.len() as u64;
-        for byte in piece {
-            self.bare_line_feeds += u64::from(*byte == b'\n' && !self.after_cr);
-            self.after_cr = *byte == b'\r';
-        }
-    }
-
-    /// The size once every line ends with CRLF, which is what Dovecot sends.
-    fn crlf_size(&self) -> u64 {
-        self.size + self.bare_line_feeds
     }
 }
 
@@ -357,6 +335,19 @@ mod tests {
     }
 
     #[test]
+    fn no_file_appears_before_its_uid() {
+        let temp = tempfile::tempdir().unwrap();
+        let open = |message: &ExportMessage| {
+            fs::create_dir(temp.path().join("dovecot-uidlist"))?;
+            open(message)
+        };
+        let result = export(&[mailbox("INBOX", vec![message(1, 5, 0)])], temp.path(), &open);
+        assert!(matches!(result, Err(ExportError::Write { path, .. }) if path.ends_with("dovecot-uidlist")));
+        assert_eq!(fs::read_dir(temp.path().join("cur")).unwrap().count(), 0);
+        assert_eq!(fs::read_dir(temp.path().join("tmp")).unwrap().count(), 1);
+    }
+
+    #[test]
     fn a_missing_body_keeps_its_uid_and_stops_nothing() {
         let temp = tempfile::tempdir().unwrap();
         let mailboxes = [mailbox("INBOX", vec![message(1, 5, 0), message(2, 6, 0)])];
@@ -382,12 +373,5 @@ mod tests {
             assert!(matches!(error, ExportError::Size { planned: 20, found, .. } if found == counted));
             assert!(!temp.path().join("dovecot-uidlist").exists());
         }
-    }
-
-    #[test]
-    fn crlf_sizes_do_not_depend_on_the_pieces() {
-        let mut count = LineCount::default();
-        [&b"a\r"[..], b"\n", b"b\n", b"\n\r\r\n"].iter().for_each(|piece| count.add(piece));
-        assert_eq!((count.size, count.crlf_size()), (9, 11));
     }
 }

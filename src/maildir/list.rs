@@ -72,15 +72,14 @@ pub(super) fn lines(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
 
 /// Reads a list file; nothing if there is none.
 pub(super) fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
-    let file = match fs::File::open(path) {
-        Ok(file) => file,
+    match path.metadata() {
+        Ok(meta) if meta.is_file() => {}
+        // Opening a pipe would wait for its writer.
+        Ok(_) => return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")),
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
-    };
-    if !file.metadata()?.is_file() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
     }
     let mut bytes = Vec::new();
-    file.take(MAX_LIST + 1).read_to_end(&mut bytes)?;
+    fs::File::open(path)?.take(MAX_LIST + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > MAX_LIST { Err(io::ErrorKind::FileTooLarge.into()) } else { Ok(Some(bytes)) }
 }

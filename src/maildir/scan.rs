@@ -153,11 +153,11 @@ pub enum MaildirError {
     },
 }
 
-/// Reads the mail store at `root`, in whichever layout it is. Costs about 0.5 s for 100,000 messages.
+/// Reads the mail store at `root`, in whichever layout it is. Costs 0.7 s for 100,000 messages, unoptimized.
 pub fn scan(root: &Path) -> Result<Scan, MaildirError> {
     let tree = tree::find(root)?;
     let mut skipped = tree.skipped;
-    let subscribed = read_subscriptions(root, &mut skipped);
+    let subscribed = read_subscriptions(root, tree.layout, &mut skipped);
     let mut folders = Vec::new();
     for (name, dir) in tree.dirs {
         match super::listing::read(&dir, &mut skipped) {
@@ -209,7 +209,7 @@ fn order(message: &FoundMessage) -> (bool, Option<Uid>, i64, &BaseName, &Path) {
 
 fn read_list<T>(
     path: &Path,
-    parse: fn(&[u8]) -> Result<T, LineError>,
+    parse: impl Fn(&[u8]) -> Result<T, LineError>,
     skipped: &mut Vec<Skipped>,
 ) -> Option<T> {
     let parsed = match list::read(path) {
@@ -219,9 +219,10 @@ fn read_list<T>(
     parsed.map_err(|reason| skipped.push(Skipped { path: path.into(), reason })).ok()
 }
 
-fn read_subscriptions(root: &Path, skipped: &mut Vec<Skipped>) -> BTreeSet<MailboxName> {
+fn read_subscriptions(root: &Path, layout: Layout, skipped: &mut Vec<Skipped>) -> BTreeSet<MailboxName> {
     let path = root.join("subscriptions");
-    let (names, bad) = read_list(&path, |bytes| Ok(subscriptions::parse(bytes)), skipped).unwrap_or_default();
+    let (names, bad) =
+        read_list(&path, |bytes| Ok(subscriptions::parse(bytes, layout)), skipped).unwrap_or_default();
     let damaged = |error| Skipped { path: path.clone(), reason: SkipReason::Damaged(error) };
     skipped.extend(bad.into_iter().map(damaged));
     names
@@ -321,6 +322,7 @@ mod tests {
         File::create(root.join("cur/4.huge")).unwrap().set_len(crate::blob::MAX_BLOB + 1).unwrap();
         fs::write(root.join("dovecot-uidlist"), b"3 V7 N12\nx :2.a\n").unwrap();
         fs::write(root.join("subscriptions"), b"..\n").unwrap();
+        fs::create_dir(root.join("dovecot-keywords")).unwrap();
         maildir(&root.join("Archive"));
         maildir(&root.join(".a..b"));
         maildir(&root.join(OsStr::from_bytes(b".\xff")));
@@ -353,6 +355,7 @@ mod tests {
                 "cur/3.closed: its permissions let nobody read it",
                 "cur/4.huge: its 268435457 bytes are more than a message may have",
                 "cur/dir: is not a regular file",
+                "dovecot-keywords: cannot be read: not a regular file",
                 "dovecot-uidlist: line 2: no valid UID",
                 "subscriptions: line 1: no mailbox can have this name",
             ]

@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 
 use super::folder_name;
 use super::list::{LineError, LineProblem, lines};
+use super::scan::Layout;
 use crate::mailbox::MailboxName;
 
 /// The mailboxes listed, and the lines that name none.
-pub(super) fn parse(bytes: &[u8]) -> (BTreeSet<MailboxName>, Vec<LineError>) {
+pub(super) fn parse(bytes: &[u8], layout: Layout) -> (BTreeSet<MailboxName>, Vec<LineError>) {
     let mut names = BTreeSet::new();
     let mut bad = Vec::new();
     let version_2 = bytes.starts_with(b"V\t2\n");
@@ -15,7 +16,7 @@ pub(super) fn parse(bytes: &[u8]) -> (BTreeSet<MailboxName>, Vec<LineError>) {
         if line.is_empty() || version_2 && index == 0 {
             continue;
         }
-        match name(line, version_2) {
+        match name(line, layout, version_2) {
             Some(name) => drop(names.insert(name)),
             None => bad.push(LineProblem::MailboxName.at(index)),
         }
@@ -25,15 +26,17 @@ pub(super) fn parse(bytes: &[u8]) -> (BTreeSet<MailboxName>, Vec<LineError>) {
 
 /// Version 2 separates levels by tabs, version 1 by the layout's own separator: `.` in Maildir++, where no
 /// level can hold a `/`, and `/` in a tree of directories, where a dot may be part of a level.
-fn name(line: &[u8], version_2: bool) -> Option<MailboxName> {
+fn name(line: &[u8], layout: Layout, version_2: bool) -> Option<MailboxName> {
     if version_2 {
         let levels: Result<Vec<String>, _> =
             line.split(|byte| *byte == b'\t').map(folder_name::text).collect();
         return levels.ok()?.join("/").parse().ok();
     }
     let text = folder_name::text(line).ok()?;
-    let text = if text.contains('/') { text } else { text.replace('.', "/") };
-    text.parse().ok()
+    match layout {
+        Layout::MaildirPlusPlus => text.replace('.', "/").parse().ok(),
+        Layout::Directories => text.parse().ok(),
+    }
 }
 
 /// The file's bytes for Maildir++ directory names, in version 1, which every Dovecot reads.
@@ -57,7 +60,7 @@ mod tests {
             b"INBOX\nLists/rust\nEntw\xc3\xbcrfe\n",
             b"V\t2\n\nINBOX\nLists\trust\nEntw&APw-rfe\n",
         ] {
-            let (names, bad) = parse(bytes);
+            let (names, bad) = parse(bytes, Layout::MaildirPlusPlus);
             assert_eq!(
                 names.iter().map(MailboxName::as_str).collect::<Vec<_>>(),
                 ["Entwürfe", "INBOX", "Lists/rust"]
@@ -67,15 +70,22 @@ mod tests {
     }
 
     #[test]
+    fn a_dot_separates_only_in_maildir_plus_plus() {
+        let names = |layout| parse(b"v1.0\n", layout).0.pop_first().unwrap().to_string();
+        assert_eq!(names(Layout::MaildirPlusPlus), "v1/0");
+        assert_eq!(names(Layout::Directories), "v1.0");
+    }
+
+    #[test]
     fn a_bad_line_spoils_no_other() {
-        let (names, bad) = parse(b"a\n..\n\xff\nb\n");
+        let (names, bad) = parse(b"a\n..\n\xff\nb\n", Layout::MaildirPlusPlus);
         assert_eq!(names.len(), 2);
         assert_eq!(bad.iter().map(|error| error.line).collect::<Vec<_>>(), [2, 3]);
     }
 
     #[test]
     fn what_is_written_is_read() {
-        let (names, bad) = parse(&to_bytes(["", ".Lists.rust"].into_iter()));
+        let (names, bad) = parse(&to_bytes(["", ".Lists.rust"].into_iter()), Layout::MaildirPlusPlus);
         assert_eq!(names.iter().map(MailboxName::as_str).collect::<Vec<_>>(), ["INBOX", "Lists/rust"]);
         assert_eq!(bad, []);
     }
