@@ -3,4 +3,5 @@
 pub mod blob;
 mod bytes;
 pub mod mailbox;
+pub mod maildir;
 pub mod uid;
