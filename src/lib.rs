@@ -2,4 +2,5 @@
 
 pub mod blob;
 pub mod mailbox;
+pub mod store;
 pub mod uid;
