@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -274,7 +273,8 @@ fn check_packs(
 ) -> Result<(), StoreError> {
     let mut whole = BTreeSet::new();
     let mut segments = BTreeSet::new();
-    pack::scan(dir, id, PackEnd::START, |found| {
+    let known = reader.map_or(PackEnd::START, Reader::packs);
+    pack::scan(dir, id, PackEnd::START, known, |found| {
         match found {
             Found::Damage { path, offset, what } => report.damaged(path, offset, what),
             Found::Record { segment, offset, bundle } => {
@@ -355,9 +355,9 @@ pub(crate) fn verify_large(
     if level == Level::Quick {
         return Ok(None);
     }
-    let read = BodyReader::large(file, header, 0).map(|mut body| io::copy(&mut body, &mut io::sink()));
+    let read = BodyReader::large(file, header, 0).map(BodyReader::verify);
     Ok(match read {
-        Ok(Ok(_)) => None,
+        Ok(Ok(())) => None,
         Ok(Err(error)) => Some((0, error.to_string())),
         Err(error) => Some((0, error.to_string())),
     })

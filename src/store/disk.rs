@@ -22,7 +22,7 @@ pub(crate) struct Disk {
 pub(crate) enum Step<'a> {
     Create(&'a Path),
     Write { file: &'a DiskFile, offset: u64, bytes: &'a [u8] },
-    SetLen(&'a Path),
+    SetLen,
     Sync(&'a Path),
     SyncDir(&'a Path),
     Rename(&'a Path, &'a Path),
@@ -91,7 +91,7 @@ impl Disk {
     }
 
     pub(crate) fn set_len_raw(&self, file: &DiskFile, length: u64) -> io::Result<()> {
-        self.step(Step::SetLen(&file.path), || file.file.set_len(length))
+        self.step(Step::SetLen, || file.file.set_len(length))
     }
 
     pub(crate) fn set_len(&self, file: &DiskFile, length: u64) -> Result<(), StoreError> {

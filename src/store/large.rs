@@ -221,6 +221,15 @@ impl BodyReader {
         Ok(BodyReader { source, id: header.id, left: header.plain - offset, hasher })
     }
 
+    /// Reads to the end and makes sure that nothing follows, which also compares zstd's own checksum.
+    pub(crate) fn verify(mut self) -> io::Result<()> {
+        io::copy(&mut self, &mut io::sink())?;
+        match self.source.read(&mut [0])? {
+            0 => Ok(()),
+            _ => Err(io::Error::new(io::ErrorKind::InvalidData, "more follows than the header says")),
+        }
+    }
+
     /// Bytes that are still to come.
     pub fn remaining(&self) -> u64 {
         self.left

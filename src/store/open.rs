@@ -88,7 +88,7 @@ fn scan_bodies(
     mut state: IndexState,
 ) -> Result<(IndexState, PackEnd, BTreeMap<BlobId, Location>), StoreError> {
     let mut pending = BTreeMap::new();
-    let end = pack::scan(dir, id, state.packs, |found| {
+    let end = pack::scan(dir, id, state.packs, state.packs, |found| {
         match found {
             Found::Damage { path, offset, what } => {
                 tracing::warn!(path = %path.display(), offset, what, "passed over damage in a pack segment");

@@ -121,11 +121,13 @@ pub(crate) enum Found<'a> {
     Damage { path: &'a Path, offset: u64, what: &'a str },
 }
 
-/// Walks all records from `from` to the end, over damage. Gives the end of the last whole record.
+/// Walks all records from `from` to the end, over damage. Gives the end of the last whole record. A torn end
+/// beyond `known`, which is what the index knows, is no damage.
 pub(crate) fn scan(
     dir: &Path,
     id: StoreId,
     from: PackEnd,
+    known: PackEnd,
     mut visit: impl FnMut(Found<'_>) -> Result<(), StoreError>,
 ) -> Result<PackEnd, StoreError> {
     let segments = numbered(dir, EXTENSION)?;
@@ -149,7 +151,8 @@ pub(crate) fn scan(
                 }
                 Err(what) => {
                     let next = next_record(&file, at + 1, length)?;
-                    if next.is_some() || Some(&segment) != segments.last() {
+                    let was_whole = PackEnd { segment, offset: at } < known;
+                    if next.is_some() || was_whole || Some(&segment) != segments.last() {
                         visit(Found::Damage { path: &file.path, offset: at, what })?;
                     }
                     at = next.unwrap_or(length);

@@ -14,6 +14,7 @@ use super::index::{
     ACTORS, BODIES, CHANGES, Definition, GROUPS, HASHES, Index, IndexState, OpenTable, definition_of, failed,
 };
 use super::log::{LogEnd, LogFiles};
+use super::pack::PackEnd;
 use super::{Position, StoreError};
 
 /// Sees the store as one commit left it, whatever is written later. Clones are cheap. While one lives, the
@@ -136,6 +137,11 @@ impl Reader {
             });
             changes.chain(error)
         }))
+    }
+
+    /// The end of the packs as the index knows them.
+    pub(crate) fn packs(&self) -> PackEnd {
+        self.0.state.packs
     }
 
     /// The rows of small bodies.

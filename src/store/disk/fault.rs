@@ -35,6 +35,11 @@ impl Fault {
         Fault { state: Mutex::new(State { left, ..State::default() }) }
     }
 
+    /// Stops here.
+    pub(crate) fn stop_now(&self) {
+        self.state.lock().unwrap().left = 0;
+    }
+
     /// How many operations were asked for.
     pub(crate) fn done(&self) -> u64 {
         self.state.lock().unwrap().done
@@ -114,7 +119,7 @@ impl State {
                 self.synced.remove(*path);
                 self.created.remove(*path);
             }
-            Step::Create(_) | Step::Write { .. } | Step::SetLen(_) => {}
+            Step::Create(_) | Step::Write { .. } | Step::SetLen => {}
         }
     }
 }
