@@ -34,9 +34,12 @@ struct Inner {
     writer: Mutex<Writer>,
     files: Mutex<BTreeMap<u32, Arc<DiskFile>>>,
     /// The bundle that was read last: mail is mostly read in the order it came.
-    recent: Mutex<Option<((u32, u64), Arc<OpenBundle>)>>,
+    recent: Mutex<Option<(Place, Arc<OpenBundle>)>>,
     spools: AtomicU64,
 }
+
+/// Segment and offset of a record.
+type Place = (u32, u64);
 
 #[derive(Debug)]
 struct Writer {

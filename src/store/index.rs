@@ -1,6 +1,7 @@
 //! The index: a redb database that projects the log and the pack segments. It can always be rebuilt.
 
 use std::fmt;
+use std::os::unix::fs::FileExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
@@ -213,18 +214,18 @@ impl redb::StorageBackend for Backend {
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> Result<(), std::io::Error> {
-        Ok(std::os::unix::fs::FileExt::read_exact_at(&self.file.file, out, offset)?)
+        self.file.file.read_exact_at(out, offset)
     }
 
     fn set_len(&self, length: u64) -> Result<(), std::io::Error> {
-        Ok(self.disk.set_len_raw(&self.file, length)?)
+        self.disk.set_len_raw(&self.file, length)
     }
 
     fn sync_data(&self) -> Result<(), std::io::Error> {
-        Ok(self.disk.sync_raw(&self.file)?)
+        self.disk.sync_raw(&self.file)
     }
 
     fn write(&self, offset: u64, bytes: &[u8]) -> Result<(), std::io::Error> {
-        Ok(self.disk.write_at_raw(&self.file, offset, bytes)?)
+        self.disk.write_at_raw(&self.file, offset, bytes)
     }
 }

@@ -72,10 +72,11 @@ impl Store {
         let index = Arc::new(index);
         let log = Log::open(&dir.join(LOG), &disk, id, state.log)?;
         let bodies = dir.join(BODY_DIR);
+        let durable = state;
         let (state, end, pending) = scan_bodies(&bodies, id, &index, state)?;
         let bodies = BodyStore::open(&bodies, &disk, id, &index, end, pending)?;
         let dir = dir.to_owned();
-        let since_durable = (1, 0);
+        let since_durable = (u64::from(state != durable), 0);
         Ok(Store { dir, disk, id, instance, index, log, bodies, state, since_durable, poisoned: false })
     }
 }

@@ -203,7 +203,17 @@ pub(crate) fn rows<'a>(
 pub struct Missing {
     reader: Reader,
     /// The next change of each actor, by its place in the log.
-    next: BinaryHeap<Reverse<(u32, u64, u32, ReplicaId, u64)>>,
+    next: BinaryHeap<Reverse<Next>>,
+}
+
+/// A change to give, ordered by its place in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Next {
+    segment: u32,
+    offset: u64,
+    length: u32,
+    actor: ReplicaId,
+    seq: u64,
 }
 
 impl Missing {
@@ -214,7 +224,8 @@ impl Missing {
         if let Some((key, value)) = found
             && let (Some((_, seq)), Some(row)) = (decode_change_key(&key), ChangeRow::decode(&value))
         {
-            self.next.push(Reverse((row.segment, row.span.offset, row.span.length, actor, seq)));
+            let Span { offset, length } = row.span;
+            self.next.push(Reverse(Next { segment: row.segment, offset, length, actor, seq }));
         }
         Ok(())
     }
@@ -224,7 +235,7 @@ impl Iterator for Missing {
     type Item = Result<Change, StoreError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let Reverse((segment, offset, length, actor, seq)) = self.next.pop()?;
+        let Reverse(Next { segment, offset, length, actor, seq }) = self.next.pop()?;
         if let Err(error) = self.push_after(actor, seq) {
             return Some(Err(error));
         }

@@ -21,6 +21,8 @@ struct State {
     left: u64,
     done: u64,
     stopped: bool,
+    /// The next write fails, and only that.
+    full: bool,
     /// Contents at the last sync.
     synced: BTreeMap<PathBuf, Vec<u8>>,
     /// Names made since the last sync of their directory.
@@ -40,6 +42,11 @@ impl Fault {
         self.state.lock().unwrap().left = 0;
     }
 
+    /// The next write finds the disk full half way.
+    pub(crate) fn fill(&self) {
+        self.state.lock().unwrap().full = true;
+    }
+
     /// How many operations were asked for.
     pub(crate) fn done(&self) -> u64 {
         self.state.lock().unwrap().done
@@ -48,6 +55,12 @@ impl Fault {
     pub(crate) fn step<T>(&self, step: &Step<'_>, act: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
         let mut state = self.state.lock().unwrap();
         state.done += 1;
+        if let Step::Write { file, offset, bytes } = step
+            && std::mem::take(&mut state.full)
+        {
+            file.file.write_all_at(&bytes[..bytes.len() / 2], *offset)?;
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         if state.left == 0 {
             // The write that power fails in reaches the disk in part.
             if let Step::Write { file, offset, bytes } = step

@@ -18,7 +18,7 @@ struct Promised {
 
 /// A body for a commit; every third is large.
 fn body(seq: u64) -> Vec<u8> {
-    let length = if seq % 3 == 0 { 1 << 20 } else { 3000 };
+    let length = if seq.is_multiple_of(3) { 1 << 20 } else { 3000 };
     let mut out = vec![0; length];
     blake3::Hasher::new().update(&seq.to_le_bytes()).finalize_xof().fill(&mut out[..length / 2]);
     out
@@ -117,4 +117,27 @@ fn a_failed_commit_never_leaves_the_store_in_doubt_silently() {
     log(&mut txn, A, 2);
     assert!(txn.commit().is_err());
     assert!(matches!(store.begin(), Err(StoreError::Poisoned)));
+}
+
+#[test]
+fn a_full_disk_fails_one_commit_and_not_the_next() {
+    let dir = tempfile::tempdir().unwrap();
+    let fault = Arc::new(Fault::after(u64::MAX));
+    let mut store = Store::create_on(dir.path(), Disk { fault: Some(Arc::clone(&fault)) }).unwrap();
+    commit(&mut store, &[(A, 1)]);
+    let mut txn = store.begin().unwrap();
+    log(&mut txn, A, 2);
+    fault.fill();
+    assert!(matches!(txn.commit(), Err(StoreError::Io { action: "write", .. })));
+    fault.fill();
+    assert!(store.bodies().put(&[b'x'; 5000]).is_err());
+    let id = store.bodies().put(b"short").unwrap();
+    commit(&mut store, &[(A, 2)]);
+    let expected = dump(&store);
+    drop(store);
+    fs::remove_file(dir.path().join("index.redb")).unwrap();
+    let mut store = Store::open(dir.path()).unwrap();
+    assert_eq!(replay(&mut store), 2);
+    assert_eq!(dump(&store), expected);
+    assert_eq!(store.bodies().read(id).unwrap(), b"short");
 }
