@@ -25,6 +25,7 @@ pub(crate) enum Step<'a> {
     SetLen,
     Sync(&'a Path),
     SyncDir(&'a Path),
+    SyncAll,
     Rename(&'a Path, &'a Path),
     Remove(&'a Path),
 }
@@ -109,6 +110,18 @@ impl Disk {
     /// Makes the names in a directory durable.
     pub(crate) fn sync_dir(&self, path: &Path) -> Result<(), StoreError> {
         self.step(Step::SyncDir(path), || File::open(path)?.sync_all()).map_err(StoreError::io("sync", path))
+    }
+
+    /// Makes everything durable that any process wrote to the file system of `path`.
+    pub(crate) fn sync_all(&self, path: &Path) -> Result<(), StoreError> {
+        #[cfg(target_os = "linux")]
+        let sync = || Ok(rustix::fs::syncfs(File::open(path)?)?);
+        #[cfg(not(target_os = "linux"))]
+        let sync = || {
+            rustix::fs::sync();
+            Ok(())
+        };
+        self.step(Step::SyncAll, sync).map_err(StoreError::io("sync", path))
     }
 
     pub(crate) fn rename(&self, from: &Path, to: &Path) -> Result<(), StoreError> {

@@ -14,10 +14,12 @@ use super::{StoreError, StoreId};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct InstanceId(pub [u8; 16]);
 
-/// The lock file, held while the value lives. The system releases it when the process dies.
+/// The lock file, held while the value lives. The system releases it when the process dies; then the pid is
+/// still in it.
 #[derive(Debug)]
 pub(crate) struct Lock {
     file: DiskFile,
+    found_pid: bool,
 }
 
 impl Lock {
@@ -33,7 +35,8 @@ impl Lock {
             }
             Err(error) => return Err(StoreError::io("lock", path)(error.into())),
         }
-        // The pid is for the message above only, so a disk that is full must not keep the store shut.
+        let found_pid = file.len()? > 0;
+        // A disk that is full must not keep the store shut.
         let pid = format!("{}\n", std::process::id());
         let written = file
             .file
@@ -41,12 +44,24 @@ impl Lock {
             .and_then(|()| std::os::unix::fs::FileExt::write_all_at(&file.file, pid.as_bytes(), 0));
         match written {
             Err(error) if error.kind() != ErrorKind::StorageFull => Err(StoreError::io("write", path)(error)),
-            _ => Ok(Lock { file }),
+            _ => Ok(Lock { file, found_pid }),
         }
+    }
+
+    /// Whether the last holder died. What it wrote may be seen and yet not be durable, names included.
+    pub(crate) fn holder_died(&self) -> bool {
+        self.found_pid
     }
 
     pub(crate) fn instance(&self, id: StoreId) -> Result<InstanceId, StoreError> {
         let meta = self.file.file.metadata().map_err(StoreError::io("look at", &self.file.path))?;
         Ok(InstanceId(checksum(&[&id.0, &meta.dev().to_le_bytes(), &meta.ino().to_le_bytes()])))
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // If this fails, the next open only takes longer.
+        let _ = self.file.file.set_len(0);
     }
 }

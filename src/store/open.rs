@@ -40,11 +40,12 @@ impl Store {
         // The marker comes last: what an interrupted create left behind is no store and is made anew.
         for entry in fs::read_dir(dir).map_err(StoreError::io("list", dir))? {
             let name = entry.map_err(StoreError::io("list", dir))?.file_name();
-            let ours = [LOCK, LOG, BODY_DIR, "STORE.tmp"].iter().any(|one| name == *one);
+            let ours = [LOCK, LOG, BODY_DIR, INDEX, "STORE.tmp"].iter().any(|one| name == *one);
             if !ours {
                 return Err(StoreError::NotEmpty { path: dir.to_owned() });
             }
         }
+        disk.remove(&dir.join(INDEX))?;
         let mut random = [0; 16];
         getrandom::fill(&mut random).map_err(|error| StoreError::io("draw an id for", dir)(error.into()))?;
         let id = StoreId(random);
@@ -68,6 +69,10 @@ impl Store {
     fn open_locked(dir: &Path, disk: Disk, lock: Lock) -> Result<Store, StoreError> {
         let id = marker::read(dir)?;
         let instance = lock.instance(id)?;
+        if lock.holder_died() {
+            tracing::info!(dir = %dir.display(), "the store was not closed");
+            disk.sync_all(dir)?;
+        }
         let (index, state) = Index::open(&dir.join(INDEX), &disk, id, &Arc::new(lock))?;
         let index = Arc::new(index);
         let log = Log::open(&dir.join(LOG), &disk, id, state.log)?;

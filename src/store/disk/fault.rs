@@ -42,6 +42,11 @@ impl Fault {
         self.state.lock().unwrap().left = 0;
     }
 
+    /// Goes on: it was the process that died, not the machine.
+    pub(crate) fn resume(&self) {
+        self.state.lock().unwrap().left = u64::MAX;
+    }
+
     /// The next write finds the disk full half way.
     pub(crate) fn fill(&self) {
         self.state.lock().unwrap().full = true;
@@ -121,6 +126,13 @@ impl State {
                 let inside = |path: &Path| path.parent() == Some(dir);
                 self.created.retain(|path| !inside(path));
                 self.renamed.retain(|(_, to, _)| !inside(to));
+            }
+            Step::SyncAll => {
+                self.created.clear();
+                self.renamed.clear();
+                for (path, content) in &mut self.synced {
+                    *content = fs::read(path).unwrap_or_default();
+                }
             }
             Step::Rename(from, to) => {
                 self.renamed.push((from.to_path_buf(), to.to_path_buf(), replaced));

@@ -90,19 +90,49 @@ fn power_is_lost_at_every_operation() {
     };
     assert!(count > 100, "{count} operations");
     for stop in 0..count {
-        for lose in [false, true] {
+        for after in [After::Kill, After::PowerCut, After::KillThenPowerCut] {
             let dir = tempfile::tempdir().unwrap();
             let fault = Arc::new(Fault::after(stop));
             let mut promised = Promised::default();
-            let ended = live(dir.path(), &Disk { fault: Some(Arc::clone(&fault)) }, &mut promised);
+            let disk = Disk { fault: Some(Arc::clone(&fault)) };
+            let ended = live(dir.path(), &disk, &mut promised);
             // Once everything is durable, what the database does to close may fail.
             assert!(ended.is_err() || promised.commits == 7, "operation {stop} of {count} was not noticed");
-            if lose {
+            // In a process that died, nothing was left to empty the lock file.
+            fs::write(dir.path().join("lock"), "1\n").unwrap();
+            if after == After::KillThenPowerCut {
+                fault.resume();
+                reopened(dir.path(), &disk, &mut promised);
+            }
+            if after != After::Kill {
                 fault.lose_unsynced();
             }
             let found = std::panic::catch_unwind(|| look(dir.path(), &promised));
-            assert!(found.is_ok(), "stopped at operation {stop} of {count}, unsynced lost: {lose}");
+            assert!(found.is_ok(), "stopped at operation {stop} of {count}, then {after:?}");
         }
+    }
+}
+
+/// What happens once the disk stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum After {
+    /// The process died; what it wrote is there.
+    Kill,
+    /// The machine died; what was not synced is gone.
+    PowerCut,
+    /// The process died, another opened and closed the store, and then the machine died.
+    KillThenPowerCut,
+}
+
+/// Opens what a dead process left and closes it. What was seen then must not vanish any more.
+fn reopened(dir: &Path, disk: &Disk, promised: &mut Promised) {
+    if let Ok(mut store) = Store::open_on(dir, disk.clone()) {
+        replay(&mut store);
+        let seen = store.position().0;
+        assert!(seen == promised.commits || seen == promised.commits + 1);
+        store.close().unwrap();
+        promised.commits = seen;
+        promised.created = true;
     }
 }
 
