@@ -19,7 +19,8 @@ use super::{StoreError, StoreId};
 /// Reads and writes bodies; clones share one store and may be used from several threads.
 ///
 /// A body that was put can be read at once. It is durable after [`BodyStore::sync`] or the next commit; a
-/// large one when its put returns. A body that is there already is not written again.
+/// large one when its put returns. A body that is there already is not written again. After a failed sync
+/// everything is refused as [`StoreError::Poisoned`] until the store is opened again.
 #[derive(Clone, Debug)]
 pub struct BodyStore(Arc<Inner>);
 
@@ -46,6 +47,25 @@ struct Writer {
     current: Option<DiskFile>,
     end: PackEnd,
     dirty: bool,
+    /// A sync failed: the system may have dropped what was not written, and a second sync would not say so.
+    in_doubt: bool,
+}
+
+impl Writer {
+    fn sync(&mut self, disk: &Disk) -> Result<(), StoreError> {
+        if self.in_doubt {
+            return Err(StoreError::Poisoned);
+        }
+        if self.dirty
+            && let Some(file) = &self.current
+        {
+            self.in_doubt = true;
+            disk.sync(file)?;
+            self.in_doubt = false;
+        }
+        self.dirty = false;
+        Ok(())
+    }
 }
 
 /// What a commit puts into the index: bodies that are durable now.
@@ -79,7 +99,7 @@ impl BodyStore {
             disk.remove(&entry.map_err(StoreError::io("list", &tmp))?.path())?;
         }
         // A process that was killed may have written records without a sync.
-        let mut writer = Writer { current: None, end, dirty: true };
+        let mut writer = Writer { current: None, end, dirty: true, in_doubt: false };
         let path = pack::path(dir, end.segment);
         if path.exists() {
             let file = disk.open_write(&path)?;
@@ -252,6 +272,20 @@ impl BodyStore {
         PartialBody::open(self.clone(), self.0.dir.join("partial").join(id.to_string()), id)
     }
 
+    /// Bodies of which pieces are here, and how many bytes.
+    pub fn partials(&self) -> Result<Vec<(BlobId, u64)>, StoreError> {
+        let dir = self.0.dir.join("partial");
+        let mut found = Vec::new();
+        for entry in fs::read_dir(&dir).map_err(StoreError::io("list", &dir))? {
+            let entry = entry.map_err(StoreError::io("list", &dir))?;
+            let length = entry.metadata().map_err(StoreError::io("measure", &dir))?.len();
+            let id = entry.file_name().to_str().and_then(|name| name.parse().ok());
+            found.extend(id.map(|id| (id, length)));
+        }
+        found.sort_unstable();
+        Ok(found)
+    }
+
     /// Makes everything that was put durable.
     pub fn sync(&self) -> Result<(), StoreError> {
         self.sync_for_commit().map(drop)
@@ -260,12 +294,7 @@ impl BodyStore {
     /// Makes everything durable and gives what the index does not know yet.
     pub(crate) fn sync_for_commit(&self) -> Result<Synced, StoreError> {
         let mut writer = lock(&self.0.writer);
-        if writer.dirty {
-            if let Some(file) = &writer.current {
-                self.0.disk.sync(file)?;
-            }
-            writer.dirty = false;
-        }
+        writer.sync(&self.0.disk)?;
         let pending = self.0.pending.read().unwrap_or_else(PoisonError::into_inner);
         let locations = pending.iter().map(|(id, location)| (*id, *location)).collect();
         Ok(Synced { end: writer.end, locations })
@@ -297,10 +326,12 @@ impl BodyStore {
         let inner = &*self.0;
         let record = pack::encode_record(bundle);
         let mut writer = lock(&inner.writer);
-        if writer.end.offset + record.len() as u64 > SEGMENT_BYTES
-            && let Some(full) = writer.current.take()
-        {
-            inner.disk.sync(&full)?;
+        if writer.in_doubt {
+            return Err(StoreError::Poisoned);
+        }
+        if writer.end.offset + record.len() as u64 > SEGMENT_BYTES && writer.current.is_some() {
+            writer.sync(&inner.disk)?;
+            writer.current = None;
             writer.end = PackEnd { segment: writer.end.segment + 1, offset: SEGMENT_HEADER };
         }
         let current = match writer.current.take() {

@@ -89,13 +89,15 @@ pub(crate) fn write(
         if let Some(wanted) = wanted.filter(|wanted| *wanted != header.id) {
             return Err(StoreError::WrongBody { wanted, found: header.id });
         }
+        let target = path(dir, header.id);
+        let bucket = target.parent().expect("a large body is in a bucket");
         if open(dir, header.id).is_ok_and(|held| held.is_some()) {
             disk.remove(tmp)?;
+            // An earlier attempt may have failed after its rename.
+            disk.sync_dir(bucket)?;
             return Ok((header.id, header.plain));
         }
         disk.sync(&file)?;
-        let target = path(dir, header.id);
-        let bucket = target.parent().expect("a large body is in a bucket");
         if !bucket.exists() {
             disk.create_dir(bucket)?;
             disk.sync_dir(&dir.join("large"))?;

@@ -69,6 +69,10 @@ pub(crate) fn create(disk: &Disk, dir: &Path, id: StoreId, segment: u32) -> Resu
     let check: [u8; 8] = checksum(&[&header[..24]]);
     header[24..].copy_from_slice(&check);
     let path = path(dir, segment);
+    // An attempt that failed after its rename left a header; records are never written over.
+    if std::fs::metadata(&path).is_ok_and(|meta| meta.len() > SEGMENT_HEADER) {
+        return Err(StoreError::damaged(&path, SEGMENT_HEADER, "a segment that should not be there"));
+    }
     disk.replace(&path, &[&header])?;
     disk.open_write(&path)
 }

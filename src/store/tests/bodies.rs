@@ -4,6 +4,8 @@ use std::io::{self, Read};
 
 use super::*;
 use crate::blob::{BlobHasher, BlobId, Bundle, MAX_BLOB, MAX_SMALL};
+use crate::store::disk::Disk;
+use crate::store::disk::fault::Fault;
 
 fn noise(seed: u8, length: usize) -> Vec<u8> {
     let mut out = vec![0; length];
@@ -70,6 +72,27 @@ fn a_full_segment_is_followed_by_another() {
     for (seed, id) in ids.iter().enumerate() {
         assert_eq!(store.bodies().read(*id).unwrap(), noise(seed as u8, MAX_SMALL - 1));
     }
+}
+
+#[test]
+fn a_failed_sync_of_a_full_segment_loses_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let fault = Arc::new(Fault::after(u64::MAX));
+    let store = Store::create_on(dir.path(), Disk { fault: Some(Arc::clone(&fault)) }).unwrap();
+    let ids: Vec<BlobId> =
+        (0..63).map(|seed| store.bodies().put(&noise(seed, MAX_SMALL - 1)).unwrap()).collect();
+    fault.stop_now();
+    assert!(matches!(
+        store.bodies().put(&noise(63, MAX_SMALL - 1)),
+        Err(StoreError::Io { action: "sync", .. })
+    ));
+    fault.resume();
+    assert!(matches!(store.bodies().put(&noise(64, MAX_SMALL - 1)), Err(StoreError::Poisoned)));
+    drop(store);
+    let store = Store::open(dir.path()).unwrap();
+    assert!(ids.iter().all(|id| store.bodies().read(*id).is_ok()));
+    store.bodies().put(&noise(64, MAX_SMALL - 1)).unwrap();
+    assert!(pack::path(store.bodies().dir(), 2).exists());
 }
 
 /// Gives bytes without having them, and looks at how much is asked for at once.
@@ -150,6 +173,7 @@ fn a_fetch_resumes_where_it_was_cut() {
         store = Store::open(dir.path()).unwrap();
         let mut partial = store.bodies().partial(id).unwrap();
         assert_eq!(partial.length(), 600);
+        assert_eq!(store.bodies().partials().unwrap(), [(id, 600)]);
         partial.append(second).unwrap();
         assert_eq!(partial.finish().unwrap(), length as u64);
         assert_eq!(store.bodies().read(id).unwrap(), body);
@@ -159,6 +183,6 @@ fn a_fetch_resumes_where_it_was_cut() {
         partial.append(&body).unwrap();
         assert!(matches!(partial.finish(), Err(StoreError::WrongBody { found, .. }) if found == id));
         assert!(!store.bodies().contains(wanted).unwrap());
-        assert_eq!(store.bodies().partial(wanted).unwrap().length(), 0, "the pieces are gone");
+        assert_eq!(store.bodies().partials().unwrap(), [], "the pieces are gone");
     }
 }

@@ -1,5 +1,7 @@
 //! Bytes rot, files are cut or vanish: it is noticed, named, and repaired as far as it can be.
 
+use std::io::Write;
+
 use super::*;
 use crate::blob::BlobId;
 
@@ -110,6 +112,26 @@ fn a_torn_group_is_cut_off_at_every_byte() {
         assert_eq!(replay(&mut store), groups, "cut at {cut}");
         assert_eq!(dump(&store).0, BTreeMap::from([(A, groups)]));
         commit(&mut store, &[(A, groups + 1)]);
+    }
+}
+
+#[test]
+fn garbage_behind_the_end_is_cut_off() {
+    let dir = tempfile::tempdir().unwrap();
+    let (ids, end) = build(dir.path());
+    let expected = dump(&Store::open(dir.path()).unwrap());
+    for length in [1, 7, 20, 300, 70_000] {
+        let mut garbage = vec![0; length];
+        blake3::Hasher::new().finalize_xof().fill(&mut garbage);
+        for file in ["log/00000001.log", "bodies/00000001.pack"] {
+            let mut file = fs::File::options().append(true).open(dir.path().join(file)).unwrap();
+            file.write_all(&garbage).unwrap();
+        }
+        assert_eq!(problems(dir.path()), [], "what was never acknowledged is no loss");
+        let mut store = Store::open(dir.path()).unwrap();
+        assert_eq!((replay(&mut store), store.log.end().offset), (0, end));
+        assert_eq!(dump(&store), expected);
+        assert_eq!(store.bodies().read(ids[21]).unwrap(), b"single mail 2");
     }
 }
 
