@@ -1,8 +1,13 @@
 //! Names and limits of message bodies. A body is named by the BLAKE3 of its raw bytes, so that every
 //! replica gives the same message the same name and a body that arrives can be checked by itself.
 
+mod bundle;
+
 use std::fmt;
 use std::str::FromStr;
+
+pub use bundle::{Bundle, BundleError, Bundler, MAX_COUNT, MAX_ENCODED, MAX_GROUP, MAX_SMALL};
+pub(crate) use bundle::{OpenBundle, saves};
 
 /// Largest body that is stored or fetched: 256 MiB. The largest limit of a public mail provider in use is
 /// 150 MB; twice that leaves room and still bounds what a peer can make us write for one message.

@@ -4,4 +4,5 @@ pub mod blob;
 mod bytes;
 pub mod mailbox;
 pub mod maildir;
+pub mod store;
 pub mod uid;

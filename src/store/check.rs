@@ -1,0 +1,364 @@
+//! Looks at every file of a store and says what is wrong with it; changes nothing but the index's own repair.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::blob::{BlobId, Bundle};
+use crate::mailbox::ReplicaId;
+
+use super::disk::Disk;
+use super::frame::{self, ReadGroup, Record};
+use super::index::Index;
+use super::large::{self, BodyReader};
+use super::lock::Lock;
+use super::log::{LogFiles, SEGMENT_HEADER};
+use super::open::{BODY_DIR, INDEX, LOCK, LOG};
+use super::pack::{self, Found, Location, PackEnd};
+use super::reader::{ChangeRow, Reader, rows};
+use super::{Position, Store, StoreError, StoreId, marker, snapshot};
+
+/// How closely a check looks at bodies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// Checksums of the log, packs, snapshots and index; headers of large bodies.
+    Quick,
+    /// Every body is inflated and hashed too.
+    Full,
+}
+
+/// How far a check, repair or backup is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// The file that is done.
+    pub path: PathBuf,
+    /// Bytes that are done, over all files.
+    pub done: u64,
+}
+
+/// What a check found.
+#[derive(Debug, Default)]
+pub struct CheckReport {
+    /// Nothing is wrong if this is empty.
+    pub problems: Vec<Problem>,
+    /// Groups of the log that are whole.
+    pub groups: u64,
+    /// Small bodies and large ones that are whole.
+    pub bodies: u64,
+}
+
+/// One thing that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Problem {
+    /// A file is not as it was written.
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// Where in it.
+        offset: u64,
+        /// What is wrong there.
+        what: String,
+    },
+    /// A change of the log is not in the index, or elsewhere: rebuild the index.
+    NotIndexed {
+        /// Who made it.
+        actor: ReplicaId,
+        /// Its number.
+        seq: u64,
+    },
+    /// The index knows a body that is not there: fetch it from a peer.
+    LostBody(BlobId),
+    /// The index cannot be used: rebuild it.
+    Index(String),
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Problem::Damaged { path, offset, what } => {
+                write!(f, "{} is damaged at byte {offset}: {what}", path.display())
+            }
+            Problem::NotIndexed { actor, seq } => write!(f, "change {seq} of {actor} is not in the index"),
+            Problem::LostBody(id) => write!(f, "the body {id} is lost"),
+            Problem::Index(what) => write!(f, "the index cannot be used: {what}"),
+        }
+    }
+}
+
+impl CheckReport {
+    fn damaged(&mut self, path: &Path, offset: u64, what: impl ToString) {
+        self.problems.push(Problem::Damaged { path: path.to_owned(), offset, what: what.to_string() });
+    }
+
+    /// Takes damage as a finding and passes other errors on.
+    fn note<T>(&mut self, result: Result<T, StoreError>) -> Result<Option<T>, StoreError> {
+        match result {
+            Ok(value) => Ok(Some(value)),
+            Err(StoreError::Damaged { path, offset, what }) => {
+                self.damaged(&path, offset, what);
+                Ok(None)
+            }
+            Err(StoreError::Missing { path }) => {
+                self.damaged(&path, 0, "the file is missing");
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl Store {
+    /// Checks a store that nobody has open.
+    pub fn check(
+        dir: &Path,
+        level: Level,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<CheckReport, StoreError> {
+        let id = marker::read(dir)?;
+        let lock = Arc::new(Lock::take(&dir.join(LOCK))?);
+        let mut report = CheckReport::default();
+        let mut meter = Meter { done: 0, progress };
+        let files = Arc::new(LogFiles::new(&dir.join(LOG), id));
+        let reader = match Index::try_open(&dir.join(INDEX), &Disk::default(), id, &lock, true) {
+            Ok((index, _)) => Some(Reader::new(&Arc::new(index), &files)?),
+            Err(error) => {
+                report.problems.push(Problem::Index(error.to_string()));
+                None
+            }
+        };
+        check_log(&files, reader.as_ref(), &mut report, &mut meter)?;
+        check_packs(&dir.join(BODY_DIR), id, level, reader.as_ref(), &mut report, &mut meter)?;
+        check_large(&dir.join(BODY_DIR), level, &mut report, &mut meter)?;
+        for position in snapshot::list(dir)? {
+            report.note(snapshot::read(dir, id, position))?;
+            meter.file(&snapshot::path(dir, position));
+        }
+        Ok(report)
+    }
+}
+
+/// Tells the caller after each file.
+pub(crate) struct Meter<'a> {
+    pub(crate) done: u64,
+    pub(crate) progress: &'a mut dyn FnMut(Progress),
+}
+
+impl Meter<'_> {
+    pub(crate) fn file(&mut self, path: &Path) {
+        self.done += fs::metadata(path).map_or(0, |meta| meta.len());
+        (self.progress)(Progress { path: path.to_owned(), done: self.done });
+    }
+}
+
+fn check_log(
+    files: &LogFiles,
+    reader: Option<&Reader>,
+    report: &mut CheckReport,
+    meter: &mut Meter<'_>,
+) -> Result<(), StoreError> {
+    let known = reader.map_or(Position(0), Reader::position);
+    let Some(segments) = report.note(files.segments())? else { return Ok(()) };
+    let mut position = Position(0);
+    for segment in &segments {
+        let last = Some(segment) == segments.last();
+        position = walk_segment(files, *segment, last, position, known, &mut |event| {
+            match event {
+                Walked::Damage { offset, what, .. } => report.damaged(&files.path(*segment), offset, what),
+                Walked::Group(group) => {
+                    report.groups += 1;
+                    if let Some(reader) = reader.filter(|reader| reader.position() >= group.group.position) {
+                        check_indexed(reader, *segment, &group, report)?;
+                    }
+                }
+            }
+            Ok(())
+        })?;
+        meter.file(&files.path(*segment));
+    }
+    if position < known {
+        let what = format!("the log ends at group {position}, the index at {known}");
+        report.damaged(&files.path(segments.len() as u32), 0, what);
+    }
+    Ok(())
+}
+
+fn check_indexed(
+    reader: &Reader,
+    segment: u32,
+    read: &ReadGroup,
+    report: &mut CheckReport,
+) -> Result<(), StoreError> {
+    for (record, span) in read.group.records.iter().zip(&read.spans) {
+        if let Record::Change(change) = record {
+            let expected = ChangeRow { segment, span: *span, hash: change.hash };
+            let named = reader.change_of(&change.hash)? == Some((change.actor, change.seq));
+            if !named || reader.change_row(change.actor, change.seq)? != Some(expected) {
+                report.problems.push(Problem::NotIndexed { actor: change.actor, seq: change.seq });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What a walk over a segment meets.
+pub(crate) enum Walked {
+    Group(ReadGroup),
+    /// Bytes `from..to` hold no whole group; the groups `first..=last` are gone.
+    Damage {
+        offset: u64,
+        what: &'static str,
+        from: u64,
+        to: u64,
+        first: Position,
+        last: Position,
+    },
+}
+
+/// Walks all groups of a segment, over damage. A torn end that the index never knew is no damage.
+pub(crate) fn walk_segment(
+    files: &LogFiles,
+    segment: u32,
+    last: bool,
+    mut position: Position,
+    known: Position,
+    visit: &mut dyn FnMut(Walked) -> Result<(), StoreError>,
+) -> Result<Position, StoreError> {
+    let file = files.file(segment)?;
+    let length = file.len()?;
+    if let Err(StoreError::Damaged { .. }) = files.check_header(&file) {
+        let (first, what) = (position.next(), "the header of the segment is damaged");
+        visit(Walked::Damage { offset: 0, what, from: 0, to: SEGMENT_HEADER, first, last: position })?;
+    }
+    let mut at = SEGMENT_HEADER;
+    while at < length {
+        let first = position.next();
+        let fault = match frame::read_group(&file, at, length, first)? {
+            Ok(group) => {
+                at = group.end;
+                position = first;
+                visit(Walked::Group(group))?;
+                continue;
+            }
+            Err(fault) => fault,
+        };
+        let mut next = frame::next_good(&file, at, length)?;
+        while let Some((found, _)) = next.filter(|(_, found)| *found <= first) {
+            next = frame::next_good(&file, found + 1, length)?;
+        }
+        let (to, lost) = match next {
+            Some((to, found)) => (to, Position(found.0 - 1)),
+            None if last => (length, known),
+            None => (length, files.first_position(segment + 1)?.map_or(first, |next| Position(next.0 - 1))),
+        };
+        if next.is_none() && last && known < first {
+            break;
+        }
+        let (offset, what) = (fault.offset, fault.what);
+        visit(Walked::Damage { offset, what, from: at, to, first, last: lost.max(first) })?;
+        position = lost.max(first);
+        at = to;
+    }
+    Ok(position)
+}
+
+fn check_packs(
+    dir: &Path,
+    id: StoreId,
+    level: Level,
+    reader: Option<&Reader>,
+    report: &mut CheckReport,
+    meter: &mut Meter<'_>,
+) -> Result<(), StoreError> {
+    let mut whole = BTreeSet::new();
+    let mut segments = BTreeSet::new();
+    let known = reader.map_or(PackEnd::START, Reader::packs);
+    pack::scan(dir, id, PackEnd::START, known, |found| {
+        match found {
+            Found::Damage { path, offset, what } => report.damaged(path, offset, what),
+            Found::Record { segment, offset, bundle } => {
+                if segments.insert(segment) && segment > 1 {
+                    meter.file(&pack::path(dir, segment - 1));
+                }
+                let result = match level {
+                    Level::Quick => Bundle::index(bundle).map(|bodies| bodies.len()),
+                    Level::Full => Bundle::decode(bundle).map(|bodies| bodies.len()),
+                };
+                match result {
+                    Ok(count) => {
+                        whole.insert((segment, offset));
+                        report.bodies += count as u64;
+                    }
+                    Err(error) => report.damaged(&pack::path(dir, segment), offset, error),
+                }
+            }
+        }
+        Ok(())
+    })?;
+    let Some(reader) = reader else { return Ok(()) };
+    for row in rows(reader.body_rows(), &[], &[])? {
+        let (key, value) = row?;
+        let id = key.as_slice().try_into().map(BlobId::from_bytes);
+        match (id, Location::decode(&value)) {
+            (Ok(_), Some(location)) if whole.contains(&(location.segment, location.offset)) => {}
+            (Ok(id), _) => report.problems.push(Problem::LostBody(id)),
+            (Err(_), _) => report.problems.push(Problem::Index("a body's key is not 32 bytes".to_owned())),
+        }
+    }
+    Ok(())
+}
+
+fn check_large(
+    dir: &Path,
+    level: Level,
+    report: &mut CheckReport,
+    meter: &mut Meter<'_>,
+) -> Result<(), StoreError> {
+    for id in large_bodies(dir)? {
+        match verify_large(dir, id, level)? {
+            None => report.bodies += 1,
+            Some((offset, what)) => report.damaged(&large::path(dir, id), offset, what),
+        }
+        meter.file(&large::path(dir, id));
+    }
+    Ok(())
+}
+
+/// The ids of all large bodies, by their names.
+pub(crate) fn large_bodies(dir: &Path) -> Result<Vec<BlobId>, StoreError> {
+    let mut ids = Vec::new();
+    let dir = dir.join("large");
+    for bucket in fs::read_dir(&dir).map_err(StoreError::io("list", &dir))? {
+        let bucket = bucket.map_err(StoreError::io("list", &dir))?.path();
+        for entry in fs::read_dir(&bucket).map_err(StoreError::io("list", &bucket))? {
+            let name = entry.map_err(StoreError::io("list", &bucket))?.file_name();
+            ids.extend(name.to_str().and_then(|name| name.parse::<BlobId>().ok()));
+        }
+    }
+    ids.sort_unstable();
+    Ok(ids)
+}
+
+/// What is wrong with a large body.
+pub(crate) fn verify_large(
+    dir: &Path,
+    id: BlobId,
+    level: Level,
+) -> Result<Option<(u64, String)>, StoreError> {
+    let (file, header) = match large::open(dir, id) {
+        Ok(Some(opened)) => opened,
+        Ok(None) => return Ok(None),
+        Err(StoreError::Damaged { offset, what, .. }) => return Ok(Some((offset, what))),
+        Err(error) => return Err(error),
+    };
+    if level == Level::Quick {
+        return Ok(None);
+    }
+    let read = BodyReader::large(file, header, 0).map(BodyReader::verify);
+    Ok(match read {
+        Ok(Ok(())) => None,
+        Ok(Err(error)) => Some((0, error.to_string())),
+        Err(error) => Some((0, error.to_string())),
+    })
+}
