@@ -2,4 +2,8 @@
 
 pub mod blob;
 pub mod mailbox;
+pub mod member;
+#[cfg(feature = "net")]
+pub mod net;
+pub mod sync;
 pub mod uid;

@@ -6,6 +6,8 @@ mod ids;
 mod keyword;
 mod name;
 
-pub use ids::{AccountId, EntryId, IdError, MailboxId, ModSeq, Nonce, PackId, Placement, ReplicaId, Uid, UidValidity};
+pub use ids::{
+    AccountId, EntryId, IdError, MailboxId, ModSeq, Nonce, PackId, Placement, ReplicaId, Uid, UidValidity,
+};
 pub use keyword::{Keyword, KeywordError};
 pub use name::{MailboxName, MailboxNameError};

@@ -40,7 +40,15 @@ pub enum KeywordError {
 
 const SYSTEM: [&str; 5] = ["\\Seen", "\\Answered", "\\Flagged", "\\Deleted", "\\Draft"];
 const REGISTERED: [&str; 9] = [
-    "$Forwarded", "$MDNSent", "$Junk", "$NotJunk", "$Phishing", "$SubmitPending", "$Submitted", "$Important", "$Recent",
+    "$Forwarded",
+    "$MDNSent",
+    "$Junk",
+    "$NotJunk",
+    "$Phishing",
+    "$SubmitPending",
+    "$Submitted",
+    "$Important",
+    "$Recent",
 ];
 
 impl Keyword {

@@ -131,7 +131,8 @@ mod tests {
 
     #[test]
     fn path_parts_and_control_characters_are_refused() {
-        for bad in ["", "/a", "a/", "a//b", "../etc", "a/./b", "a\nb", &"x".repeat(513), &["a"; 33].join("/")] {
+        for bad in ["", "/a", "a/", "a//b", "../etc", "a/./b", "a\nb", &"x".repeat(513), &["a"; 33].join("/")]
+        {
             assert!(bad.parse::<MailboxName>().is_err(), "{bad:?} was taken");
         }
     }

@@ -103,7 +103,8 @@ mod tests {
         let (a, b) = Lane::WHOLE.split().unwrap();
         for lane in [a, b, Lane::WHOLE] {
             for above in 0..1000 {
-                let naive = (above + 1..).find(|u| lane.owns(Uid::new(*u).unwrap(), Block::STANDARD)).unwrap();
+                let naive =
+                    (above + 1..).find(|u| lane.owns(Uid::new(*u).unwrap(), Block::STANDARD)).unwrap();
                 assert_eq!(lane.next(above, Block::STANDARD).unwrap().value(), naive);
             }
         }
