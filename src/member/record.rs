@@ -324,7 +324,6 @@ impl From<Malformed> for RecordError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::member::PeerId;
     use crate::uid::{Block, Lane};
 
     fn key() -> SecretKey {
