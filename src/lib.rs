@@ -1,8 +1,11 @@
 //! A mailbox that lives on many machines at once and never lies to a mail client.
 
+#[cfg(feature = "net")]
 pub mod blob;
 mod bytes;
 pub mod mailbox;
 pub mod maildir;
+pub mod member;
 pub mod store;
+pub mod sync;
 pub mod uid;

@@ -1,0 +1,656 @@
+//! The session: who may say what when, and what the host hears of it.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::bodies::{Asking, Serving, Want, Wanted};
+use super::error::{Fault, Misbehaved, Refusal, SessionError, Waiting};
+use super::frame::{Assembler, Frame, HelloFrame, JoinFrame, batches};
+use super::handshake::{Binding, Digest, Join, Local, PeerHello, Side, State, VersionVector};
+use super::outbox::Outbox;
+use super::outgoing::{Outgoing, OutgoingChange};
+use super::{BATCH, HELLO_TIMEOUT, MAX_FRAME, MAX_QUEUED, MAX_STRANGER_FRAME, MAX_TEXT, STALL_TIMEOUT};
+use crate::blob::BlobId;
+use crate::member::{MAX_RECORDS, PublicKey, SecretKey, TicketSecret};
+
+/// What the host hears from a session.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Event {
+    /// The peer says who it is. Judge it, then [`accept`](Session::accept) (initiator),
+    /// [`answer`](Session::answer) (responder) or [`fail`](Session::fail).
+    Hello(PeerHello),
+    /// A guest wants to join. Check its ticket with [`holds_ticket`](Session::holds_ticket), admit it durably,
+    /// then [`welcome`](Session::welcome), or [`fail`](Session::fail).
+    Join(Join),
+    /// We may join: the membership log. Store it, then [`hello`](Session::hello).
+    Welcome(Vec<Vec<u8>>),
+    /// Both sides accepted each other, and had the same or not.
+    Accepted {
+        /// Whether both have the same changes and membership records.
+        in_sync: bool,
+    },
+    /// The peer may lack membership records: [`offer_members`](Session::offer_members), all of them.
+    MembersWanted,
+    /// Encoded membership records, to be verified and added before the changes that come after them.
+    Members(Vec<Vec<u8>>),
+    /// Bring changes that the peer lacks, in causal order, with [`offer_changes`](Session::offer_changes).
+    ChangesWanted {
+        /// What it has or was sent.
+        peer_has: VersionVector,
+        /// About how many bytes to bring; one change may be larger.
+        room: usize,
+    },
+    /// Changes, in causal order.
+    Changes(Vec<Vec<u8>>),
+    /// The peer is in this state and has no more changes for now ([`peer_has`](Session::peer_has) is up to
+    /// date). Commit, then say [`changes_known`](Session::changes_known), and [`held`](Session::held) once the
+    /// bodies are here too.
+    ChangesEnd {
+        /// The state that the peer is in.
+        digest: Digest,
+    },
+    /// The peer has these changes durably.
+    Known(VersionVector),
+    /// The peer has every body that is shown in this state of ours durably.
+    Held(Digest),
+    /// Few requests for bodies are open.
+    WantMore,
+    /// The peer waits for these, most urgent first. Answer at least one; what stays open is asked again.
+    BodiesWanted(Vec<Wanted>),
+    /// The peer waits for the next chunk of a body that was begun.
+    ChunkWanted(Wanted),
+    /// A bundle that should hold these bodies. Not verified.
+    Bundle {
+        /// The bodies that it answers.
+        blobs: Vec<BlobId>,
+        /// The bundle.
+        bytes: Vec<u8>,
+    },
+    /// The next bytes of a large body. Not verified.
+    Chunk {
+        /// The body.
+        blob: BlobId,
+        /// Where the bytes belong.
+        offset: u64,
+        /// The bytes.
+        bytes: Vec<u8>,
+        /// Whether the body ends here.
+        last: bool,
+    },
+    /// The peer does not have this body.
+    Missing(BlobId),
+    /// The peer has nothing more to say. What waits is still sent, then the session is finished.
+    Bye,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum Phase {
+    /// The peer's first frame is due.
+    Greeting,
+    /// The host judges this.
+    Judging(HelloFrame),
+    /// The host judges this guest.
+    JudgingGuest(JoinFrame),
+    /// The inviter's answer is due; records so far.
+    Joining(Vec<Vec<u8>>),
+    /// The host is to say who we are now.
+    Welcomed,
+    Open,
+    /// The peer said goodbye.
+    PeerDone,
+    Closed,
+}
+
+/// One conversation with one peer. The pump:
+///
+/// 1. Make it with [`initiate`](Session::initiate), [`join`](Session::join) or [`respond`](Session::respond).
+/// 2. While [`poll_event`](Session::poll_event) returns something, act on it.
+/// 3. While [`poll_send`](Session::poll_send) returns bytes, write them. Then go to 2 if the host was asked for
+///    something meanwhile: what is asked for depends on what was sent.
+/// 4. If [`is_finished`](Session::is_finished), flush and close.
+/// 5. Wait for bytes, for the host, or for [`poll_timeout`](Session::poll_timeout). Read only if
+///    [`wants_input`](Session::wants_input): while the host judges a peer, the peer can wait.
+/// 6. Give bytes to [`receive`](Session::receive), at most 64 KiB at a time, or call
+///    [`handle_timeout`](Session::handle_timeout). Go to 2, also after an error: the peer is told why.
+///
+/// Times are durations since any fixed start. Everything that fails ends the session.
+pub struct Session {
+    side: Side,
+    binding: Binding,
+    phase: Phase,
+    local: Option<Local>,
+    peer: Option<PeerHello>,
+    input: Vec<u8>,
+    assembler: Assembler,
+    outbox: Outbox,
+    events: VecDeque<Event>,
+    outgoing: Outgoing,
+    asking: Asking,
+    serving: Serving,
+    /// The peer's version vector is due; ours may be sent once the membership was.
+    have_due: bool,
+    have_unsent: bool,
+    changes_due: bool,
+    records: usize,
+    leaving: bool,
+    bye_queued: bool,
+    greeting_ends: Duration,
+    quiet_since: Duration,
+}
+
+impl Session {
+    /// Opens a session as a member: says hello.
+    pub fn initiate(local: Local, key: &SecretKey, binding: Binding, now: Duration) -> Session {
+        let mut session = Session::new(Side::Initiator, binding, Phase::Greeting, now);
+        session.say_hello(local, key);
+        session
+    }
+
+    /// Opens a session as a guest with a ticket. `join` says who the guest is; `key` is the replica's.
+    pub fn join(
+        join: &Join,
+        secret: &TicketSecret,
+        key: &SecretKey,
+        binding: Binding,
+        now: Duration,
+    ) -> Session {
+        let mut session = Session::new(Side::Initiator, binding, Phase::Joining(Vec::new()), now);
+        // The inviter makes the admission durable before it answers.
+        session.greeting_ends = now + STALL_TIMEOUT;
+        session.outbox.control(&Frame::Join(join.frame(secret, key, &binding)));
+        session
+    }
+
+    /// Waits for a peer that opened a connection, whichever account it is about.
+    pub fn respond(binding: Binding, now: Duration) -> Session {
+        Session::new(Side::Responder, binding, Phase::Greeting, now)
+    }
+
+    fn new(side: Side, binding: Binding, phase: Phase, now: Duration) -> Session {
+        Session {
+            side,
+            binding,
+            phase,
+            local: None,
+            peer: None,
+            input: Vec::new(),
+            assembler: Assembler::default(),
+            outbox: Outbox::default(),
+            events: VecDeque::new(),
+            outgoing: Outgoing::default(),
+            asking: Asking::default(),
+            serving: Serving::default(),
+            have_due: false,
+            have_unsent: false,
+            changes_due: false,
+            records: 0,
+            leaving: false,
+            bye_queued: false,
+            greeting_ends: now + HELLO_TIMEOUT,
+            quiet_since: now,
+        }
+    }
+
+    /// Takes bytes from the peer. After an error only what it is told is left to send.
+    pub fn receive(&mut self, bytes: &[u8], now: Duration) -> Result<(), SessionError> {
+        if self.phase == Phase::Closed {
+            return Ok(());
+        }
+        self.quiet_since = now;
+        if !self.wants_input() {
+            if self.input.len() + bytes.len() > BATCH {
+                return Err(SessionError::Misuse("input goes on while the host judges the peer"));
+            }
+            self.input.extend_from_slice(bytes);
+            return Ok(());
+        }
+        self.process(bytes)
+    }
+
+    /// Whether the host should read from the peer: not while it judges it.
+    pub fn wants_input(&self) -> bool {
+        !matches!(self.phase, Phase::Judging(_) | Phase::JudgingGuest(_) | Phase::Welcomed)
+    }
+
+    fn process(&mut self, mut bytes: &[u8]) -> Result<(), SessionError> {
+        loop {
+            if !self.wants_input() {
+                self.input.extend_from_slice(bytes);
+                return Ok(());
+            }
+            if self.phase == Phase::Closed {
+                return Ok(());
+            }
+            if self.phase == Phase::PeerDone && !bytes.is_empty() {
+                return Err(self.broken(Misbehaved::AfterEnd));
+            }
+            let max = match self.phase {
+                Phase::Greeting => MAX_STRANGER_FRAME,
+                _ => MAX_FRAME,
+            };
+            let step = match self.assembler.next(&mut bytes, max) {
+                Ok(None) => return Ok(()),
+                Ok(Some(frame)) => self.handle(frame),
+                Err(fault) => Err(self.broken(fault)),
+            };
+            step?;
+        }
+    }
+
+    fn handle(&mut self, frame: Frame) -> Result<(), SessionError> {
+        match frame {
+            Frame::Ignored => return Ok(()),
+            Frame::Close { code, text } => {
+                self.phase = Phase::Closed;
+                self.outbox = Outbox::default();
+                return Err(SessionError::Refused { refusal: Refusal::from_code(code), text });
+            }
+            _ => {}
+        }
+        match self.phase {
+            Phase::Open => self.handle_open(frame).map_err(|fault| self.broken(fault)),
+            _ => self.handle_greeting(frame),
+        }
+    }
+
+    fn handle_greeting(&mut self, frame: Frame) -> Result<(), SessionError> {
+        let kind = frame.kind();
+        match (frame, &mut self.phase) {
+            (Frame::OtherVersion(version), _) => {
+                let text = format!("you speak version {version}, this side speaks {}", super::PROTOCOL);
+                Err(self.ended(Fault::new(Refusal::Version, text)))
+            }
+            (Frame::Hello(hello), Phase::Greeting) => {
+                let ours = self.local.as_ref();
+                if ours.is_some_and(|local| local.account != hello.hello.account) {
+                    return Err(self.ended(Refusal::WrongAccount.into()));
+                }
+                if ours.is_some_and(|local| local.replica == hello.hello.replica) {
+                    return Err(self.ended(Refusal::SameReplica.into()));
+                }
+                self.events.push_back(Event::Hello(hello.hello.clone()));
+                self.phase = Phase::Judging(hello);
+                Ok(())
+            }
+            (Frame::Join(join), Phase::Greeting) if self.side == Side::Responder => {
+                if !join.signed(&self.binding) {
+                    return Err(self.ended(Refusal::BadProof.into()));
+                }
+                self.events.push_back(Event::Join(join.join.clone()));
+                self.phase = Phase::JudgingGuest(join);
+                Ok(())
+            }
+            (Frame::Welcome { records, last }, Phase::Joining(so_far)) => {
+                if so_far.len() + records.len() > MAX_RECORDS {
+                    return Err(self.broken(Misbehaved::TooManyRecords));
+                }
+                so_far.extend(records);
+                if last {
+                    let records = std::mem::take(so_far);
+                    self.events.push_back(Event::Welcome(records));
+                    self.phase = Phase::Welcomed;
+                }
+                Ok(())
+            }
+            _ => Err(self.broken(Misbehaved::OutOfTurn { kind })),
+        }
+    }
+
+    fn handle_open(&mut self, frame: Frame) -> Result<(), Misbehaved> {
+        let kind = frame.kind();
+        match frame {
+            Frame::Members { records } => {
+                self.records += records.len();
+                // Twice: once in the beginning, and once more as they are made.
+                if self.records > 2 * MAX_RECORDS {
+                    return Err(Misbehaved::TooManyRecords);
+                }
+                self.events.push_back(Event::Members(records));
+            }
+            Frame::Have { changes } if self.have_due => {
+                self.have_due = false;
+                self.outgoing.begin(&changes);
+            }
+            Frame::Changes { changes } => {
+                self.changes_due = true;
+                self.events.push_back(Event::Changes(changes));
+            }
+            Frame::ChangesEnd { digest, changes } => {
+                self.changes_due = false;
+                self.outgoing.peer_has(&changes)?;
+                self.events.push_back(Event::ChangesEnd { digest });
+            }
+            Frame::Known { changes } => {
+                self.outgoing.peer_has(&changes)?;
+                self.events.push_back(Event::Known(changes));
+            }
+            Frame::Held { digest } => self.events.push_back(Event::Held(digest)),
+            Frame::Want { first, bodies } => self.serving.wanted(first, bodies)?,
+            Frame::Bundle { numbers, len } => self.asking.bundle(&numbers, len)?,
+            Frame::Piece { bytes } => {
+                let whole = self.asking.piece(&bytes)?;
+                self.events.extend(whole);
+            }
+            Frame::Chunk { number, offset, last, bytes } => {
+                let event = self.asking.chunk(number, offset, last, bytes)?;
+                self.events.push_back(event);
+            }
+            Frame::Missing { number } => {
+                let event = self.asking.missing(number)?;
+                self.events.push_back(event);
+            }
+            Frame::Bye => {
+                self.phase = Phase::PeerDone;
+                self.leaving = true;
+                self.events.push_back(Event::Bye);
+            }
+            _ => return Err(Misbehaved::OutOfTurn { kind }),
+        }
+        Ok(())
+    }
+
+    /// The initiator accepts the responder, whose key is `key` by the membership log.
+    pub fn accept(&mut self, key: &PublicKey, now: Duration) -> Result<(), SessionError> {
+        if self.side != Side::Initiator {
+            return Err(SessionError::Misuse("a responder answers"));
+        }
+        self.judge(key, now)
+    }
+
+    /// The responder accepts the initiator, whose key is `peer` by the membership log, and says hello.
+    pub fn answer(
+        &mut self,
+        peer: &PublicKey,
+        local: Local,
+        key: &SecretKey,
+        now: Duration,
+    ) -> Result<(), SessionError> {
+        let Phase::Judging(hello) = &self.phase else {
+            return Err(SessionError::Misuse("nobody said hello"));
+        };
+        if self.side != Side::Responder || local.account != hello.hello.account {
+            return Err(SessionError::Misuse("an initiator accepts, and the account is the one asked for"));
+        }
+        if local.replica == hello.hello.replica {
+            return Err(self.ended(Refusal::SameReplica.into()));
+        }
+        // A stranger learns nothing of us, so the proof comes before our hello.
+        if !hello.proves(peer, Side::Initiator, &self.binding) {
+            return Err(self.ended(Refusal::BadProof.into()));
+        }
+        self.say_hello(local, key);
+        self.judge(peer, now)
+    }
+
+    fn judge(&mut self, key: &PublicKey, now: Duration) -> Result<(), SessionError> {
+        let Phase::Judging(hello) = &self.phase else {
+            return Err(SessionError::Misuse("nobody said hello"));
+        };
+        let other = match self.side {
+            Side::Initiator => Side::Responder,
+            Side::Responder => Side::Initiator,
+        };
+        if !hello.proves(key, other, &self.binding) {
+            return Err(self.ended(Refusal::BadProof.into()));
+        }
+        let peer = hello.hello.clone();
+        let Some(local) = &self.local else {
+            return Err(SessionError::Misuse("this side has not said hello"));
+        };
+        self.phase = Phase::Open;
+        self.quiet_since = now;
+        let in_sync = peer.digest == local.state.digest;
+        self.events.push_back(Event::Accepted { in_sync });
+        if in_sync {
+            self.outgoing.in_sync(&local.state);
+        } else {
+            self.have_due = true;
+            self.changes_due = true;
+            self.have_unsent = true;
+            if peer.members == local.members {
+                self.say_have();
+            } else {
+                self.events.push_back(Event::MembersWanted);
+            }
+        }
+        self.peer = Some(peer);
+        let input = std::mem::take(&mut self.input);
+        self.process(&input)
+    }
+
+    /// Whether the guest that asks to join holds the ticket with `secret`.
+    pub fn holds_ticket(&self, secret: &TicketSecret) -> bool {
+        match &self.phase {
+            Phase::JudgingGuest(join) => join.holds(secret, &self.binding),
+            _ => false,
+        }
+    }
+
+    /// Lets the guest in: it gets all membership records, its own admission among them, and says hello next.
+    pub fn welcome(&mut self, records: Vec<Vec<u8>>, now: Duration) -> Result<(), SessionError> {
+        if !matches!(self.phase, Phase::JudgingGuest(_)) {
+            return Err(SessionError::Misuse("nobody asked to join"));
+        }
+        let mut lists = batches(records, MAX_RECORDS);
+        let end = lists.pop().unwrap_or_default();
+        for records in lists {
+            self.outbox.control(&Frame::Welcome { records, last: false });
+        }
+        self.outbox.control(&Frame::Welcome { records: end, last: true });
+        self.phase = Phase::Greeting;
+        // The guest stores the log before it says hello.
+        self.greeting_ends = now + STALL_TIMEOUT;
+        self.quiet_since = now;
+        let input = std::mem::take(&mut self.input);
+        self.process(&input)
+    }
+
+    /// The guest, now a member, says hello.
+    pub fn hello(&mut self, local: Local, key: &SecretKey, now: Duration) -> Result<(), SessionError> {
+        if self.phase != Phase::Welcomed {
+            return Err(SessionError::Misuse("the hello is not due"));
+        }
+        self.say_hello(local, key);
+        self.phase = Phase::Greeting;
+        self.greeting_ends = now + HELLO_TIMEOUT;
+        let input = std::mem::take(&mut self.input);
+        self.process(&input)
+    }
+
+    fn say_hello(&mut self, local: Local, key: &SecretKey) {
+        self.outbox.control(&Frame::Hello(HelloFrame::new(&local, key, self.side, &self.binding)));
+        self.local = Some(local);
+    }
+
+    fn say_have(&mut self) {
+        if let Some(local) = self.local.as_ref().filter(|_| std::mem::take(&mut self.have_unsent)) {
+            self.outgoing.told(&local.state.changes);
+            self.outbox.control(&Frame::Have { changes: local.state.changes.clone() });
+        }
+    }
+
+    /// Sends encoded membership records: all when asked for, new ones at any time.
+    pub fn offer_members(&mut self, records: Vec<Vec<u8>>) -> Result<(), SessionError> {
+        self.open()?;
+        for records in batches(records, MAX_RECORDS) {
+            self.outbox.control(&Frame::Members { records });
+        }
+        self.say_have();
+        Ok(())
+    }
+
+    /// Brings changes after [`Event::ChangesWanted`]. With the last of them comes the state that they lead to;
+    /// without it the host is asked again.
+    pub fn offer_changes(
+        &mut self,
+        changes: Vec<OutgoingChange>,
+        end: Option<State>,
+    ) -> Result<(), SessionError> {
+        self.open()?;
+        self.outgoing.offer(changes, end, &mut self.outbox)
+    }
+
+    /// There are new changes here, for the peer or not: it may be asked for them.
+    pub fn local_changed(&mut self) {
+        self.outgoing.changed();
+    }
+
+    /// The changes in `changes` are durably here.
+    pub fn changes_known(&mut self, changes: VersionVector) -> Result<(), SessionError> {
+        self.open()?;
+        self.outgoing.told(&changes);
+        self.outbox.control(&Frame::Known { changes });
+        Ok(())
+    }
+
+    /// Every body shown in the peer's state `digest` is durably here.
+    pub fn held(&mut self, digest: Digest) -> Result<(), SessionError> {
+        self.open()?;
+        self.outbox.control(&Frame::Held { digest });
+        Ok(())
+    }
+
+    /// How many more bodies may be asked for now.
+    pub fn want_room(&self) -> usize {
+        if self.phase == Phase::Open { self.asking.room() } else { 0 }
+    }
+
+    /// Asks for bodies, most urgent first, at most [`want_room`](Session::want_room) of them.
+    pub fn want(&mut self, wants: Vec<Want>, now: Duration) -> Result<(), SessionError> {
+        self.open()?;
+        if self.waiting().is_none() {
+            self.quiet_since = now;
+        }
+        let frame = self.asking.want(wants)?;
+        self.outbox.control(&frame);
+        Ok(())
+    }
+
+    /// Answers requests with a bundle that holds `blobs`.
+    pub fn send_bundle(&mut self, blobs: &[BlobId], bytes: &[u8]) -> Result<(), SessionError> {
+        self.open()?;
+        self.serving.bundle(blobs, bytes, &mut self.outbox)
+    }
+
+    /// Answers a request with a part of a large body, at most [`PIECE`](super::PIECE) bytes.
+    pub fn send_chunk(&mut self, chunk: Wanted, bytes: Vec<u8>, last: bool) -> Result<(), SessionError> {
+        self.open()?;
+        self.serving.chunk(chunk, bytes, last, &mut self.outbox)
+    }
+
+    /// Answers a request for a body that is not here.
+    pub fn send_missing(&mut self, blob: BlobId) -> Result<(), SessionError> {
+        self.open()?;
+        self.serving.missing(blob, &mut self.outbox)
+    }
+
+    /// Says goodbye once everything is sent.
+    pub fn bye(&mut self) {
+        self.leaving = true;
+    }
+
+    /// Ends the session, and tells the peer why.
+    pub fn fail(&mut self, fault: impl Into<Fault>) {
+        self.ended(fault.into());
+    }
+
+    fn open(&self) -> Result<(), SessionError> {
+        match self.phase {
+            Phase::Open | Phase::PeerDone if !self.bye_queued => Ok(()),
+            _ => Err(SessionError::Misuse("the session is not open")),
+        }
+    }
+
+    fn ended(&mut self, fault: Fault) -> SessionError {
+        if self.phase != Phase::Closed {
+            tracing::debug!(refusal = ?fault.refusal, "session ended here");
+            let mut text = fault.text;
+            text.truncate(text.floor_char_boundary(MAX_TEXT));
+            self.outbox.only(&Frame::Close { code: fault.refusal.code(), text });
+            self.phase = Phase::Closed;
+            self.input = Vec::new();
+        }
+        SessionError::Ended { refusal: fault.refusal }
+    }
+
+    fn broken(&mut self, fault: Misbehaved) -> SessionError {
+        self.ended(Fault::new(Refusal::Protocol, fault.to_string()));
+        SessionError::Peer(fault)
+    }
+
+    /// At most `max` bytes for the peer.
+    pub fn poll_send(&mut self, max: usize) -> Option<Vec<u8>> {
+        if self.leaving && !self.bye_queued && self.may_leave() {
+            self.bye_queued = true;
+            self.outbox.last(&Frame::Bye);
+        }
+        self.outbox.poll(max)
+    }
+
+    /// After the peer's goodbye nothing is owed to it but what it asked for.
+    fn may_leave(&self) -> bool {
+        let answered = self.serving.is_idle() || self.phase == Phase::PeerDone;
+        matches!(self.phase, Phase::Open | Phase::PeerDone) && answered
+    }
+
+    /// What the host should know or do next.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        if let Some(event) = self.events.pop_front() {
+            return Some(event);
+        }
+        if self.phase != Phase::Open || self.bye_queued {
+            return None;
+        }
+        if !self.have_unsent
+            && let Some(peer_has) = self.outgoing.ask(&self.outbox)
+        {
+            return Some(Event::ChangesWanted { peer_has, room: MAX_QUEUED });
+        }
+        if self.asking.runs_low() {
+            return Some(Event::WantMore);
+        }
+        self.serving.ask(&self.outbox)
+    }
+
+    fn waiting(&self) -> Option<Waiting> {
+        match self.phase {
+            Phase::Open if !self.asking.is_idle() => Some(Waiting::Bodies),
+            Phase::Open if self.have_due || self.changes_due => Some(Waiting::Changes),
+            _ => None,
+        }
+    }
+
+    /// When [`handle_timeout`](Session::handle_timeout) is to be called, if nothing happens before.
+    pub fn poll_timeout(&self) -> Option<Duration> {
+        match self.phase {
+            Phase::Greeting | Phase::Joining(_) => Some(self.greeting_ends),
+            _ => self.waiting().map(|_| self.quiet_since + STALL_TIMEOUT),
+        }
+    }
+
+    /// Ends the session if the peer was silent for too long.
+    pub fn handle_timeout(&mut self, now: Duration) -> Result<(), SessionError> {
+        if self.poll_timeout().is_none_or(|deadline| now < deadline) {
+            return Ok(());
+        }
+        let waiting = self.waiting().unwrap_or(Waiting::Hello);
+        self.ended(Refusal::Stalled.into());
+        Err(SessionError::Timeout(waiting))
+    }
+
+    /// The peer, once it was accepted.
+    pub fn peer(&self) -> Option<&PeerHello> {
+        self.peer.as_ref()
+    }
+
+    /// What the peer is known to have or was sent.
+    pub fn peer_has(&self) -> &VersionVector {
+        self.outgoing.peer()
+    }
+
+    /// Whether both sides said goodbye, or it failed, and all is sent: the connection may be closed.
+    pub fn is_finished(&self) -> bool {
+        let over = self.phase == Phase::Closed || (self.phase == Phase::PeerDone && self.bye_queued);
+        over && self.outbox.is_empty()
+    }
+}
