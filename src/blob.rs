@@ -6,7 +6,7 @@ mod bundle;
 use std::fmt;
 use std::str::FromStr;
 
-pub use bundle::{Bundle, BundleError, Bundler, MAX_COUNT, MAX_ENCODED, MAX_GROUP, MAX_SMALL};
+pub use bundle::{Bundle, BundleError, Bundler, MAX_BUNDLE, MAX_BUNDLE_BODIES, MAX_BUNDLE_PLAIN, MAX_SMALL};
 pub(crate) use bundle::{OpenBundle, saves};
 
 /// Largest body that is stored or fetched: 256 MiB. The largest limit of a public mail provider in use is

@@ -12,13 +12,13 @@ pub const MAX_SMALL: usize = 1 << 20;
 
 /// Plain bytes that several bodies of one bundle may have together: to read one body, all are inflated,
 /// which takes about 0.1 ms for 128 KiB. A body above this is alone in its bundle.
-pub const MAX_GROUP: usize = 128 << 10;
+pub const MAX_BUNDLE_PLAIN: usize = 128 << 10;
 
 /// Bodies in one bundle, so that the list of ids stays below 9 KiB.
-pub const MAX_COUNT: usize = 256;
+pub const MAX_BUNDLE_BODIES: usize = 256;
 
 /// Longest encoded bundle: the largest body stored raw, and a full list of ids.
-pub const MAX_ENCODED: usize = MAX_SMALL + FIXED + MAX_COUNT * (32 + MAX_VARINT);
+pub const MAX_BUNDLE: usize = MAX_SMALL + FIXED + MAX_BUNDLE_BODIES * (32 + MAX_VARINT);
 
 const VERSION: u8 = 1;
 const CODEC_RAW: u8 = 0;
@@ -40,8 +40,8 @@ pub enum BundleError {
     /// Neither raw nor zstd.
     #[error("bundle codec {0} is not known")]
     Codec(u8),
-    /// No body, or more than [`MAX_COUNT`].
-    #[error("{0} bodies are not between 1 and {MAX_COUNT}")]
+    /// No body, or more than [`MAX_BUNDLE_BODIES`].
+    #[error("{0} bodies are not between 1 and {MAX_BUNDLE_BODIES}")]
     TooMany(u64),
     /// The bodies are longer than a bundle may hold.
     #[error("{0} plain bytes are more than a bundle holds")]
@@ -61,7 +61,7 @@ pub enum BundleError {
 pub struct Bundle;
 
 impl Bundle {
-    /// Encodes 1 to [`MAX_COUNT`] bodies, compressed when that saves at least 5 %.
+    /// Encodes 1 to [`MAX_BUNDLE_BODIES`] bodies, compressed when that saves at least 5 %.
     pub fn encode(bodies: &[(BlobId, &[u8])]) -> Result<Vec<u8>, BundleError> {
         let plain = check_limits(bodies.len() as u64, bodies.iter().map(|(_, body)| body.len() as u64))?;
         let mut joined = Vec::with_capacity(plain);
@@ -160,7 +160,9 @@ impl Bundler {
     /// Whether a body of `length` bytes still goes in; if not, call [`Bundler::finish`] first.
     pub fn fits(&self, length: usize) -> bool {
         let alone = self.bodies.is_empty() && length < MAX_SMALL;
-        alone || (self.bodies.len() < MAX_COUNT && self.plain.saturating_add(length) <= MAX_GROUP)
+        alone
+            || (self.bodies.len() < MAX_BUNDLE_BODIES
+                && self.plain.saturating_add(length) <= MAX_BUNDLE_PLAIN)
     }
 
     /// Adds a body that fits.
@@ -221,10 +223,10 @@ impl Header {
 
 /// The plain length of all bodies, if a bundle may hold them.
 fn check_limits(count: u64, lengths: impl Iterator<Item = u64>) -> Result<usize, BundleError> {
-    if count == 0 || count > MAX_COUNT as u64 {
+    if count == 0 || count > MAX_BUNDLE_BODIES as u64 {
         return Err(BundleError::TooMany(count));
     }
-    let limit = if count == 1 { MAX_SMALL - 1 } else { MAX_GROUP };
+    let limit = if count == 1 { MAX_SMALL - 1 } else { MAX_BUNDLE_PLAIN };
     let total = lengths.fold(0u64, u64::saturating_add);
     if total > limit as u64 {
         return Err(BundleError::TooLong(total));
@@ -281,7 +283,7 @@ mod tests {
 
         let bundle = Bundle::encode(&named(&[noise(MAX_SMALL - 1)])).unwrap();
         assert_eq!(bundle[1], CODEC_RAW);
-        assert!(bundle.len() <= MAX_ENCODED);
+        assert!(bundle.len() <= MAX_BUNDLE);
         assert_eq!(Bundle::decode(&bundle).unwrap()[0].1, noise(MAX_SMALL - 1));
     }
 
@@ -290,8 +292,8 @@ mod tests {
         let long = vec![0; MAX_SMALL];
         assert_eq!(Bundle::encode(&named(&[long])), Err(BundleError::TooLong(1 << 20)));
         assert_eq!(Bundle::encode(&[]), Err(BundleError::TooMany(0)));
-        let two = vec![vec![0; MAX_GROUP], vec![1]];
-        assert_eq!(Bundle::encode(&named(&two)), Err(BundleError::TooLong(MAX_GROUP as u64 + 1)));
+        let two = vec![vec![0; MAX_BUNDLE_PLAIN], vec![1]];
+        assert_eq!(Bundle::encode(&named(&two)), Err(BundleError::TooLong(MAX_BUNDLE_PLAIN as u64 + 1)));
         assert_eq!(Bundle::encode(&vec![(BlobId::of(b""), &b""[..]); 257]), Err(BundleError::TooMany(257)));
         assert_eq!(Bundle::decode(&[1, 1, 0xff, 0xff, 0xff, 0xff]), Err(BundleError::TooLong(0x1f_ffff)));
 
@@ -310,10 +312,10 @@ mod tests {
         assert_eq!(bundler.finish(), Ok(None));
         assert!(bundler.fits(MAX_SMALL - 1) && !bundler.fits(MAX_SMALL));
         bundler.push(BlobId::of(&noise(100_000)), noise(100_000));
-        assert!(bundler.fits(MAX_GROUP - 100_000) && !bundler.fits(MAX_GROUP - 99_999));
+        assert!(bundler.fits(MAX_BUNDLE_PLAIN - 100_000) && !bundler.fits(MAX_BUNDLE_PLAIN - 99_999));
         assert_eq!(bundler.ids().count(), 1);
         assert_eq!(Bundle::decode(&bundler.finish().unwrap().unwrap()).unwrap().len(), 1);
-        for _ in 0..MAX_COUNT {
+        for _ in 0..MAX_BUNDLE_BODIES {
             assert!(bundler.fits(1));
             bundler.push(BlobId::of(b"1"), b"1".to_vec());
         }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::blob::{BlobId, Bundle, MAX_ENCODED};
+use crate::blob::{BlobId, Bundle, MAX_BUNDLE};
 
 use super::disk::{Disk, DiskFile, checksum, number_path, numbered};
 use super::{StoreError, StoreId};
@@ -185,7 +185,7 @@ fn check_header(file: &DiskFile, length: u64, id: StoreId) -> Result<Result<(), 
 fn record_length(header: &[u8]) -> Option<usize> {
     let (fields, check) = header.split_at(8);
     let length = u32::from_le_bytes(fields[4..].try_into().ok()?) as usize;
-    let whole = fields[..4] == RECORD_MAGIC && checksum::<4>(&[fields]) == check && length <= MAX_ENCODED;
+    let whole = fields[..4] == RECORD_MAGIC && checksum::<4>(&[fields]) == check && length <= MAX_BUNDLE;
     whole.then_some(length)
 }
 
