@@ -23,7 +23,7 @@ pub struct Connection {
     pub reader: Reader,
     /// What goes out.
     pub writer: Writer,
-    /// The connection as a whole. When it is dropped, a QUIC connection is closed.
+    /// The connection as a whole. It is lost once all three parts are dropped.
     pub link: Link,
 }
 
