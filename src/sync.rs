@@ -8,8 +8,10 @@
 //! the responder; a peer can make us keep only one frame, one bundle and a bounded number of requests; a
 //! change never waits behind more than one piece of a body.
 
+mod assembler;
 mod bodies;
 mod error;
+mod event;
 mod frame;
 mod handshake;
 mod outbox;
@@ -18,9 +20,10 @@ mod session;
 
 pub use bodies::{Want, Wanted};
 pub use error::{Fault, Misbehaved, Refusal, SessionError, Waiting};
+pub use event::Event;
 pub use handshake::{Binding, Digest, Join, Local, MembersDigest, PeerHello, Side, State, VersionVector};
 pub use outgoing::OutgoingChange;
-pub use session::{Event, Session};
+pub use session::Session;
 
 /// Version of the protocol. A peer that speaks only a newer one is refused by name.
 pub const PROTOCOL: u64 = 1;

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::error::{Misbehaved, SessionError};
+use super::event::Event;
 use super::frame::Frame;
 use super::outbox::Outbox;
-use super::session::Event;
 use super::{LOW_WATER, MAX_BUNDLE, MAX_WANTED, PIECE};
 use crate::blob::{BlobId, MAX_BLOB};
 

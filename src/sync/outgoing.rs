@@ -35,7 +35,7 @@ enum Phase {
 #[derive(Default)]
 pub(super) struct Outgoing {
     phase: Phase,
-    /// Something happened while the host was being asked.
+    /// Something happened while the host was being asked, or before it could be.
     again: bool,
     /// What the peer said it has, or what it was sent.
     peer: VersionVector,
@@ -47,7 +47,7 @@ pub(super) struct Outgoing {
 impl Outgoing {
     /// The peer has what is here.
     pub(super) fn in_sync(&mut self, state: &State) {
-        self.phase = Phase::Idle;
+        self.phase = if std::mem::take(&mut self.again) { Phase::Due } else { Phase::Idle };
         self.peer = state.changes.clone();
         self.told = state.changes.clone();
         self.digest = Some(state.digest);
@@ -61,6 +61,7 @@ impl Outgoing {
     /// The peer has `changes`, to begin with.
     pub(super) fn begin(&mut self, changes: &VersionVector) {
         merge(&mut self.peer, changes);
+        self.again = false;
         self.phase = Phase::Due;
     }
 
@@ -79,8 +80,8 @@ impl Outgoing {
     pub(super) fn changed(&mut self) {
         match self.phase {
             Phase::Idle => self.phase = Phase::Due,
-            Phase::Asked => self.again = true,
-            Phase::Unknown | Phase::Due => {}
+            Phase::Asked | Phase::Unknown => self.again = true,
+            Phase::Due => {}
         }
     }
 

@@ -1,87 +1,21 @@
 //! The session: who may say what when, and what the host hears of it.
 
+mod opening;
+
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use super::assembler::Assembler;
 use super::bodies::{Asking, Serving, Want, Wanted};
 use super::error::{Fault, Misbehaved, Refusal, SessionError, Waiting};
-use super::frame::{Assembler, Frame, HelloFrame, JoinFrame, batches};
+use super::event::Event;
+use super::frame::{Frame, HelloFrame, JoinFrame, batches};
 use super::handshake::{Binding, Digest, Join, Local, PeerHello, Side, State, VersionVector};
 use super::outbox::Outbox;
 use super::outgoing::{Outgoing, OutgoingChange};
 use super::{BATCH, HELLO_TIMEOUT, MAX_FRAME, MAX_QUEUED, MAX_STRANGER_FRAME, MAX_TEXT, STALL_TIMEOUT};
 use crate::blob::BlobId;
-use crate::member::{MAX_RECORDS, PublicKey, SecretKey, TicketSecret};
-
-/// What the host hears from a session.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Event {
-    /// The peer says who it is. Judge it, then [`accept`](Session::accept) (initiator),
-    /// [`answer`](Session::answer) (responder) or [`fail`](Session::fail).
-    Hello(PeerHello),
-    /// A guest wants to join. Check its ticket with [`holds_ticket`](Session::holds_ticket), admit it durably,
-    /// then [`welcome`](Session::welcome), or [`fail`](Session::fail).
-    Join(Join),
-    /// We may join: the membership log. Store it, then [`hello`](Session::hello).
-    Welcome(Vec<Vec<u8>>),
-    /// Both sides accepted each other, and had the same or not.
-    Accepted {
-        /// Whether both have the same changes and membership records.
-        in_sync: bool,
-    },
-    /// The peer may lack membership records: [`offer_members`](Session::offer_members), all of them.
-    MembersWanted,
-    /// Encoded membership records, to be verified and added before the changes that come after them.
-    Members(Vec<Vec<u8>>),
-    /// Bring changes that the peer lacks, in causal order, with [`offer_changes`](Session::offer_changes).
-    ChangesWanted {
-        /// What it has or was sent.
-        peer_has: VersionVector,
-        /// About how many bytes to bring; one change may be larger.
-        room: usize,
-    },
-    /// Changes, in causal order.
-    Changes(Vec<Vec<u8>>),
-    /// The peer is in this state and has no more changes for now ([`peer_has`](Session::peer_has) is up to
-    /// date). Commit, then say [`changes_known`](Session::changes_known), and [`held`](Session::held) once the
-    /// bodies are here too.
-    ChangesEnd {
-        /// The state that the peer is in.
-        digest: Digest,
-    },
-    /// The peer has these changes durably.
-    Known(VersionVector),
-    /// The peer has every body that is shown in this state of ours durably.
-    Held(Digest),
-    /// Few requests for bodies are open.
-    WantMore,
-    /// The peer waits for these, most urgent first. Answer at least one; what stays open is asked again.
-    BodiesWanted(Vec<Wanted>),
-    /// The peer waits for the next chunk of a body that was begun.
-    ChunkWanted(Wanted),
-    /// A bundle that should hold these bodies. Not verified.
-    Bundle {
-        /// The bodies that it answers.
-        blobs: Vec<BlobId>,
-        /// The bundle.
-        bytes: Vec<u8>,
-    },
-    /// The next bytes of a large body. Not verified.
-    Chunk {
-        /// The body.
-        blob: BlobId,
-        /// Where the bytes belong.
-        offset: u64,
-        /// The bytes.
-        bytes: Vec<u8>,
-        /// Whether the body ends here.
-        last: bool,
-    },
-    /// The peer does not have this body.
-    Missing(BlobId),
-    /// The peer has nothing more to say. What waits is still sent, then the session is finished.
-    Bye,
-}
+use crate::member::{MAX_RECORDS, SecretKey, TicketSecret};
 
 #[derive(Clone, PartialEq, Eq, Debug)]
 enum Phase {
@@ -253,49 +187,6 @@ impl Session {
         }
     }
 
-    fn handle_greeting(&mut self, frame: Frame) -> Result<(), SessionError> {
-        let kind = frame.kind();
-        match (frame, &mut self.phase) {
-            (Frame::OtherVersion(version), _) => {
-                let text = format!("you speak version {version}, this side speaks {}", super::PROTOCOL);
-                Err(self.ended(Fault::new(Refusal::Version, text)))
-            }
-            (Frame::Hello(hello), Phase::Greeting) => {
-                let ours = self.local.as_ref();
-                if ours.is_some_and(|local| local.account != hello.hello.account) {
-                    return Err(self.ended(Refusal::WrongAccount.into()));
-                }
-                if ours.is_some_and(|local| local.replica == hello.hello.replica) {
-                    return Err(self.ended(Refusal::SameReplica.into()));
-                }
-                self.events.push_back(Event::Hello(hello.hello.clone()));
-                self.phase = Phase::Judging(hello);
-                Ok(())
-            }
-            (Frame::Join(join), Phase::Greeting) if self.side == Side::Responder => {
-                if !join.signed(&self.binding) {
-                    return Err(self.ended(Refusal::BadProof.into()));
-                }
-                self.events.push_back(Event::Join(join.join.clone()));
-                self.phase = Phase::JudgingGuest(join);
-                Ok(())
-            }
-            (Frame::Welcome { records, last }, Phase::Joining(so_far)) => {
-                if so_far.len() + records.len() > MAX_RECORDS {
-                    return Err(self.broken(Misbehaved::TooManyRecords));
-                }
-                so_far.extend(records);
-                if last {
-                    let records = std::mem::take(so_far);
-                    self.events.push_back(Event::Welcome(records));
-                    self.phase = Phase::Welcomed;
-                }
-                Ok(())
-            }
-            _ => Err(self.broken(Misbehaved::OutOfTurn { kind })),
-        }
-    }
-
     fn handle_open(&mut self, frame: Frame) -> Result<(), Misbehaved> {
         let kind = frame.kind();
         match frame {
@@ -349,119 +240,6 @@ impl Session {
         Ok(())
     }
 
-    /// The initiator accepts the responder, whose key is `key` by the membership log.
-    pub fn accept(&mut self, key: &PublicKey, now: Duration) -> Result<(), SessionError> {
-        if self.side != Side::Initiator {
-            return Err(SessionError::Misuse("a responder answers"));
-        }
-        self.judge(key, now)
-    }
-
-    /// The responder accepts the initiator, whose key is `peer` by the membership log, and says hello.
-    pub fn answer(
-        &mut self,
-        peer: &PublicKey,
-        local: Local,
-        key: &SecretKey,
-        now: Duration,
-    ) -> Result<(), SessionError> {
-        let Phase::Judging(hello) = &self.phase else {
-            return Err(SessionError::Misuse("nobody said hello"));
-        };
-        if self.side != Side::Responder || local.account != hello.hello.account {
-            return Err(SessionError::Misuse("an initiator accepts, and the account is the one asked for"));
-        }
-        if local.replica == hello.hello.replica {
-            return Err(self.ended(Refusal::SameReplica.into()));
-        }
-        // A stranger learns nothing of us, so the proof comes before our hello.
-        if !hello.proves(peer, Side::Initiator, &self.binding) {
-            return Err(self.ended(Refusal::BadProof.into()));
-        }
-        self.say_hello(local, key);
-        self.judge(peer, now)
-    }
-
-    fn judge(&mut self, key: &PublicKey, now: Duration) -> Result<(), SessionError> {
-        let Phase::Judging(hello) = &self.phase else {
-            return Err(SessionError::Misuse("nobody said hello"));
-        };
-        let other = match self.side {
-            Side::Initiator => Side::Responder,
-            Side::Responder => Side::Initiator,
-        };
-        if !hello.proves(key, other, &self.binding) {
-            return Err(self.ended(Refusal::BadProof.into()));
-        }
-        let peer = hello.hello.clone();
-        let Some(local) = &self.local else {
-            return Err(SessionError::Misuse("this side has not said hello"));
-        };
-        self.phase = Phase::Open;
-        self.quiet_since = now;
-        let in_sync = peer.digest == local.state.digest;
-        self.events.push_back(Event::Accepted { in_sync });
-        if in_sync {
-            self.outgoing.in_sync(&local.state);
-        } else {
-            self.have_due = true;
-            self.changes_due = true;
-            self.have_unsent = true;
-            if peer.members == local.members {
-                self.say_have();
-            } else {
-                self.events.push_back(Event::MembersWanted);
-            }
-        }
-        self.peer = Some(peer);
-        let input = std::mem::take(&mut self.input);
-        self.process(&input)
-    }
-
-    /// Whether the guest that asks to join holds the ticket with `secret`.
-    pub fn holds_ticket(&self, secret: &TicketSecret) -> bool {
-        match &self.phase {
-            Phase::JudgingGuest(join) => join.holds(secret, &self.binding),
-            _ => false,
-        }
-    }
-
-    /// Lets the guest in: it gets all membership records, its own admission among them, and says hello next.
-    pub fn welcome(&mut self, records: Vec<Vec<u8>>, now: Duration) -> Result<(), SessionError> {
-        if !matches!(self.phase, Phase::JudgingGuest(_)) {
-            return Err(SessionError::Misuse("nobody asked to join"));
-        }
-        let mut lists = batches(records, MAX_RECORDS);
-        let end = lists.pop().unwrap_or_default();
-        for records in lists {
-            self.outbox.control(&Frame::Welcome { records, last: false });
-        }
-        self.outbox.control(&Frame::Welcome { records: end, last: true });
-        self.phase = Phase::Greeting;
-        // The guest stores the log before it says hello.
-        self.greeting_ends = now + STALL_TIMEOUT;
-        self.quiet_since = now;
-        let input = std::mem::take(&mut self.input);
-        self.process(&input)
-    }
-
-    /// The guest, now a member, says hello.
-    pub fn hello(&mut self, local: Local, key: &SecretKey, now: Duration) -> Result<(), SessionError> {
-        if self.phase != Phase::Welcomed {
-            return Err(SessionError::Misuse("the hello is not due"));
-        }
-        self.say_hello(local, key);
-        self.phase = Phase::Greeting;
-        self.greeting_ends = now + HELLO_TIMEOUT;
-        let input = std::mem::take(&mut self.input);
-        self.process(&input)
-    }
-
-    fn say_hello(&mut self, local: Local, key: &SecretKey) {
-        self.outbox.control(&Frame::Hello(HelloFrame::new(&local, key, self.side, &self.binding)));
-        self.local = Some(local);
-    }
-
     fn say_have(&mut self) {
         if let Some(local) = self.local.as_ref().filter(|_| std::mem::take(&mut self.have_unsent)) {
             self.outgoing.told(&local.state.changes);
@@ -471,7 +249,9 @@ impl Session {
 
     /// Sends encoded membership records: all when asked for, new ones at any time.
     pub fn offer_members(&mut self, records: Vec<Vec<u8>>) -> Result<(), SessionError> {
-        self.open()?;
+        if !self.open()? {
+            return Ok(());
+        }
         for records in batches(records, MAX_RECORDS) {
             self.outbox.control(&Frame::Members { records });
         }
@@ -486,7 +266,9 @@ impl Session {
         changes: Vec<OutgoingChange>,
         end: Option<State>,
     ) -> Result<(), SessionError> {
-        self.open()?;
+        if !self.open()? {
+            return Ok(());
+        }
         self.outgoing.offer(changes, end, &mut self.outbox)
     }
 
@@ -497,7 +279,9 @@ impl Session {
 
     /// The changes in `changes` are durably here.
     pub fn changes_known(&mut self, changes: VersionVector) -> Result<(), SessionError> {
-        self.open()?;
+        if !self.open()? {
+            return Ok(());
+        }
         self.outgoing.told(&changes);
         self.outbox.control(&Frame::Known { changes });
         Ok(())
@@ -505,7 +289,9 @@ impl Session {
 
     /// Every body shown in the peer's state `digest` is durably here.
     pub fn held(&mut self, digest: Digest) -> Result<(), SessionError> {
-        self.open()?;
+        if !self.open()? {
+            return Ok(());
+        }
         self.outbox.control(&Frame::Held { digest });
         Ok(())
     }
@@ -517,7 +303,9 @@ impl Session {
 
     /// Asks for bodies, most urgent first, at most [`want_room`](Session::want_room) of them.
     pub fn want(&mut self, wants: Vec<Want>, now: Duration) -> Result<(), SessionError> {
-        self.open()?;
+        if !self.open()? {
+            return Ok(());
+        }
         if self.waiting().is_none() {
             self.quiet_since = now;
         }
@@ -528,19 +316,25 @@ impl Session {
 
     /// Answers requests with a bundle that holds `blobs`.
     pub fn send_bundle(&mut self, blobs: &[BlobId], bytes: &[u8]) -> Result<(), SessionError> {
-        self.open()?;
+        if !self.open()? {
+            return Ok(());
+        }
         self.serving.bundle(blobs, bytes, &mut self.outbox)
     }
 
     /// Answers a request with a part of a large body, at most [`PIECE`](super::PIECE) bytes.
     pub fn send_chunk(&mut self, chunk: Wanted, bytes: Vec<u8>, last: bool) -> Result<(), SessionError> {
-        self.open()?;
+        if !self.open()? {
+            return Ok(());
+        }
         self.serving.chunk(chunk, bytes, last, &mut self.outbox)
     }
 
     /// Answers a request for a body that is not here.
     pub fn send_missing(&mut self, blob: BlobId) -> Result<(), SessionError> {
-        self.open()?;
+        if !self.open()? {
+            return Ok(());
+        }
         self.serving.missing(blob, &mut self.outbox)
     }
 
@@ -554,10 +348,13 @@ impl Session {
         self.ended(fault.into());
     }
 
-    fn open(&self) -> Result<(), SessionError> {
+    /// Whether anything can still be said. What comes after our goodbye is dropped without a word: the host
+    /// may have acted on what arrived meanwhile.
+    fn open(&self) -> Result<bool, SessionError> {
         match self.phase {
-            Phase::Open | Phase::PeerDone if !self.bye_queued => Ok(()),
-            _ => Err(SessionError::Misuse("the session is not open")),
+            Phase::Open | Phase::PeerDone => Ok(!self.bye_queued),
+            Phase::Closed => Ok(false),
+            _ => Err(SessionError::Misuse("the session is not open yet")),
         }
     }
 

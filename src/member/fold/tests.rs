@@ -188,7 +188,7 @@ proptest! {
     #[test]
     fn any_history_folds_alike(steps in prop::collection::vec((0..3usize, 1..6u8, 0..6u8, 1..12u8), 1..40)) {
         let genesis = founded(Role::Server);
-        let mut logs = vec![genesis.clone(), genesis.clone(), genesis];
+        let mut logs = [genesis.clone(), genesis.clone(), genesis];
         for (at, author, action, subject) in steps {
             let log = &mut logs[at];
             let _ = match action {

@@ -153,7 +153,7 @@ fn a_guest_joins_and_goes_on_in_the_same_session() {
     let mut pair = Pair::new(left, right);
     pair.settle();
     pair.assert_equal();
-    assert!(pair.nodes[0].records.contains(&key(1).public().as_bytes().to_vec()));
+    assert!(pair.nodes[0].records.contains(key(1).public().as_bytes().as_slice()));
     pair.part();
 }
 
@@ -166,4 +166,27 @@ fn a_missing_body_stops_nothing() {
     pair.settle();
     assert!(pair.nodes[1].trace.contains(&"missing"));
     pair.assert_equal();
+}
+
+#[test]
+fn a_change_made_during_the_hello_is_pushed() {
+    let (left, right) = nodes(&SCENARIOS[1]);
+    let mut pair = Pair::new(left, right);
+    pair.nodes[0].write(1, 1);
+    pair.sessions[0].local_changed();
+    pair.settle();
+    pair.assert_equal();
+}
+
+#[test]
+fn what_comes_after_our_goodbye_is_dropped() {
+    let (left, right) = nodes(&SCENARIOS[1]);
+    let mut pair = Pair::new(left, right);
+    pair.settle();
+    pair.nodes[1].write(1, 1);
+    pair.sessions[1].local_changed();
+    pair.sessions[0].bye();
+    pair.settle();
+    assert_eq!(pair.errors, [None, None]);
+    assert!(pair.sessions.iter().all(Session::is_finished));
 }
