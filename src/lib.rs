@@ -6,6 +6,7 @@ mod bytes;
 pub mod mailbox;
 pub mod maildir;
 pub mod member;
+pub mod replica;
 pub mod store;
 pub mod sync;
 pub mod uid;

@@ -16,9 +16,9 @@ use super::tables::{Table, TableError, Tables, TablesMut};
 use super::validity::{epoch_above, uid_validity};
 use super::view::View;
 use crate::mailbox::{
-    AccountId, Change, Document, DocumentError, EntryId, Keyword, MailboxId, MailboxName, Message, Nonce,
-    Origin, Pack, PackId, Place, Placement, ReplicaId, Run, SpecialUse, Touched, Uid, UidRecord, UidValidity,
-    Writer,
+    AccountId, Change, Document, DocumentError, EntryId, Keyword, MailboxId, MailboxName, Message, ModSeq,
+    Nonce, Origin, Pack, PackId, Place, Placement, ReplicaId, Run, SpecialUse, Touched, Uid, UidRecord,
+    UidValidity, Writer,
 };
 
 /// What an operation wrote.
@@ -529,6 +529,19 @@ impl Account {
             None => observer::forget_names(tables, time)?,
         }
         Ok(())
+    }
+
+    /// Goes on from a peer's mod-sequence counter, if that is higher.
+    pub fn go_on_from(tables: &mut impl TablesMut, counter: u64) -> Result<(), AccountError> {
+        if counter > pass::counter(tables)? {
+            tables.put(Table::Meta, pass::COUNTER, &counter.min(ModSeq::MAX_COUNTER).to_be_bytes())?;
+        }
+        Ok(())
+    }
+
+    /// The counter of this replica's mod-sequences.
+    pub fn counter(tables: &impl Tables) -> Result<u64, AccountError> {
+        Ok(pass::counter(tables)?)
     }
 
     /// The highest UIDVALIDITY of any mailbox, hidden ones too. What keeps track of it outside of the store can tell

@@ -192,6 +192,11 @@ fn waiting(tables: &impl Tables, mailbox: MailboxId, limit: usize) -> Result<Vec
     rows.iter().map(|(key, _)| key_placement(Table::PrivateUids, &key[1..])).collect()
 }
 
+/// Whether some placement waits.
+pub(crate) fn waits(tables: &impl Tables, mailbox: MailboxId) -> Result<bool, TableError> {
+    Ok(!waiting(tables, mailbox, 1)?.is_empty())
+}
+
 /// The private UIDNEXT of a mailbox.
 pub(crate) fn next(tables: &impl Tables, mailbox: MailboxId) -> Result<u32, TableError> {
     let prefix = mailbox_prefix(UID, mailbox);

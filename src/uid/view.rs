@@ -215,6 +215,16 @@ impl<'a, T: Tables> View<'a, T> {
         Ok(self.messages(id, uid, 1)?.into_iter().find(|message| message.uid == uid))
     }
 
+    /// The UID under which this replica's clients see an entry, if it has one.
+    pub fn shown_uid(&self, entry: EntryId) -> Result<Option<Uid>, TableError> {
+        let Some(row) = self.entry_row(entry)? else { return Ok(None) };
+        match (self.observer, row.place) {
+            (true, Some((_, nonce))) => observer::private_uid(self.tables, Placement { entry, nonce }),
+            (true, None) => Ok(None),
+            (false, _) => Ok(row.shown.map(|(_, uid)| uid)),
+        }
+    }
+
     /// Every entry that is visible in a mailbox, claimed or not; in no order that clients know.
     pub fn entries_of(&self, id: MailboxId) -> Result<Vec<EntryId>, TableError> {
         let Some(mailbox) = self.mailbox_row(id)? else { return Ok(Vec::new()) };
@@ -273,14 +283,21 @@ impl<'a, T: Tables> View<'a, T> {
         self.tables.get(Table::Entries, entry.as_bytes())?.map(|bytes| EntryRow::decode(&bytes)).transpose()
     }
 
-    /// Whether something of a mailbox must be written before a server may show it.
+    /// Whether a mailbox can be shown as it is; otherwise UIDs must be given, or burned, first.
     pub fn is_settled(&self, id: MailboxId) -> Result<bool, TableError> {
         let Some(row) = self.mailbox_row(id)? else { return Ok(true) };
-        let waits =
-            |table, prefix: &[u8]| Ok(!self.tables.range(table, prefix, &after(prefix), 1)?.is_empty());
-        Ok(row.raise_to.is_none()
-            && row.display == row.name
-            && !waits(Table::Unclaimed, id.as_bytes())?
-            && !waits(Table::Pending, &space_key(id, row.epoch))?)
+        if self.observer {
+            let bound = match &row.display {
+                Some(name) => observer::bound(self.tables, name)?.is_some_and(|(bearer, _)| bearer == id),
+                None => true,
+            };
+            return Ok(bound && !observer::waits(self.tables, id)?);
+        }
+        let waits = |table, prefix: &[u8]| {
+            self.tables.range(table, prefix, &after(prefix), 1).map(|rows| !rows.is_empty())
+        };
+        let claimed = !waits(Table::Unclaimed, id.as_bytes())?;
+        let burned = !waits(Table::Pending, &space_key(id, row.epoch))?;
+        Ok(row.raise_to.is_none() && row.display == row.name && claimed && burned)
     }
 }

@@ -1,0 +1,364 @@
+//! The one writer of a replica: the store, and the document while it is needed.
+//!
+//! Order of a commit: bodies, the log, the index; only then is anybody told. On any failure the document in memory is
+//! dropped, and the next use loads what is on disk.
+
+use std::collections::BTreeMap;
+
+use super::identity::{Identity, Outside, Watch};
+use super::record::{LocalRecord, decode_version, encode_version};
+use super::{ReplicaError, owed};
+use crate::mailbox::{Change, Document, DocumentError, UidValidity};
+use crate::member::{Members, Role};
+use crate::store::{BodyStore, Group, Position, Record, Store, Txn};
+use crate::uid::{Account, AccountError, Block, Event, Grant, Lane, Table, Tables, TablesMut, Written};
+
+/// Names of rows in [`Table::Meta`].
+const HEADS: &[u8] = b"heads";
+const ERA: &[u8] = b"era";
+const GRANTED: &[u8] = b"granted";
+
+/// Logged bytes after which a snapshot is written, unless half of the last one is more: loading then never costs much
+/// more than the snapshot itself.
+const SNAPSHOT_BYTES: usize = 4 << 20;
+/// This replica's changes after which the note outside of the store is renewed.
+const WATCH_CHANGES: u64 = 64;
+
+pub(super) struct Core {
+    pub(super) store: Store,
+    pub(super) identity: Identity,
+    pub(super) members: Members,
+    watch: Watch,
+    outside: Option<Outside>,
+    /// Nothing while the document is not needed.
+    account: Option<Account>,
+    since_snapshot: usize,
+    snapshot_len: usize,
+}
+
+impl Core {
+    /// Takes a store whose index may lag behind its log, and brings it up to date.
+    pub(super) fn open(
+        store: Store,
+        identity: Identity,
+        members: Members,
+        watch: Watch,
+    ) -> Result<Core, ReplicaError> {
+        let outside = watch.read();
+        let mut core = Core {
+            store,
+            identity,
+            members,
+            watch,
+            outside,
+            account: None,
+            since_snapshot: 0,
+            snapshot_len: 0,
+        };
+        core.catch_up()?;
+        Ok(core)
+    }
+
+    /// The role of this replica, by the membership log.
+    pub(super) fn role(&self) -> Role {
+        self.members.get(self.identity.replica).map_or(Role::Observer, |member| member.role)
+    }
+
+    fn lane(&self) -> Option<Lane> {
+        self.members.lane_of(self.identity.replica).filter(|_| self.role() == Role::Server)
+    }
+
+    fn grant(&self, tables: &impl Tables) -> Result<Option<Grant>, ReplicaError> {
+        let Some(lane) = self.lane() else { return Ok(None) };
+        let inviter = self.members.get(self.identity.replica).and_then(|member| member.inviter);
+        let after = match (inviter, tables.get(Table::Meta, GRANTED)?) {
+            (_, Some(bytes)) => decode_version(&bytes).unwrap_or_default(),
+            // Until the inviter was heard once, it is not known what it had claimed.
+            (Some(inviter), None) => BTreeMap::from([(inviter, u64::MAX)]),
+            (None, None) => BTreeMap::new(),
+        };
+        Ok(Some(Grant { lane, after }))
+    }
+
+    fn new_account(&self, doc: Document, era: u16) -> Result<Account, ReplicaError> {
+        let block = self.members.block().unwrap_or(Block::STANDARD);
+        Ok(Account::new(self.identity.account, doc, self.grant(&self.store.reader()?)?, block, era))
+    }
+
+    /// The era of the index; nothing for a new one.
+    fn era(&self) -> Result<Option<u16>, ReplicaError> {
+        let era = self.store.reader()?.get(Table::Meta, ERA)?;
+        Ok(era.and_then(|bytes| bytes.try_into().ok()).map(u16::from_be_bytes))
+    }
+
+    /// Replays what the log has and the index has not: after a crash a little, for a new index everything. A new index
+    /// also gets an era of its own, since its mod-sequences may not be those that clients know.
+    fn catch_up(&mut self) -> Result<(), ReplicaError> {
+        let at = self.store.reader()?.position();
+        let known = self.era()?;
+        let era = match known {
+            Some(era) => era,
+            None => u16::from_be_bytes(super::random()?),
+        };
+        if at == self.store.position() {
+            if known.is_none() {
+                let account = self.new_account(Document::new(self.identity.replica), era)?;
+                let mut txn = self.store.begin()?;
+                prepare(&account, &mut txn, era)?;
+                txn.commit()?;
+            }
+            return Ok(());
+        }
+        tracing::info!(from = %at, to = %self.store.position(), "replaying the log into the index");
+        let doc = self.load_document(at)?;
+        let mut account = self.new_account(doc, era)?;
+        let bodies = self.store.bodies().clone();
+        let mut fresh = known.is_none();
+        while let Some((groups, mut txn)) = self.store.replay()? {
+            if std::mem::take(&mut fresh) {
+                prepare(&account, &mut txn, era)?;
+            }
+            for group in groups {
+                replay_group(&mut account, &mut txn, &bodies, group)?;
+            }
+            put_heads(&mut txn, &account)?;
+            txn.commit()?;
+        }
+        self.account = Some(account);
+        self.refresh_grant()
+    }
+
+    /// The document as of a position of the log: the newest snapshot before it, and the changes since.
+    fn load_document(&mut self, until: Position) -> Result<Document, ReplicaError> {
+        let replica = self.identity.replica;
+        let snapshot = self.store.latest_snapshot()?.filter(|(position, _)| *position <= until);
+        let (mut position, mut doc) = (Position(0), None);
+        if let Some((at, bytes)) = snapshot {
+            self.snapshot_len = bytes.len();
+            match Document::load(&bytes, replica) {
+                Ok(loaded) => (position, doc) = (at, Some(loaded)),
+                Err(error) => tracing::warn!(%error, "the snapshot does not load; reading the whole log"),
+            }
+        }
+        let mut doc = doc.unwrap_or_else(|| Document::new(replica));
+        self.since_snapshot = 0;
+        for group in self.store.reader()?.groups_after(position)? {
+            let group = group?;
+            if group.position > until {
+                break;
+            }
+            for record in group.records {
+                if let Record::Change(change) = record {
+                    self.since_snapshot += change.bytes.len();
+                    doc.apply(&Change::vet(&change.bytes).map_err(DocumentError::from)?)?;
+                }
+            }
+        }
+        Ok(doc)
+    }
+
+    /// The account with its document, loaded if need be.
+    pub(super) fn account(&mut self) -> Result<&mut Account, ReplicaError> {
+        if self.account.is_none() {
+            let doc = self.load_document(self.store.position())?;
+            let era = self.era()?.unwrap_or_default();
+            self.account = Some(self.new_account(doc, era)?);
+        }
+        Ok(self.account.as_mut().expect("it was just loaded"))
+    }
+
+    /// Drops the document; the next use loads it again.
+    pub(super) fn unload(&mut self) {
+        self.account = None;
+    }
+
+    /// After membership or what the inviter knew changed: takes the lane that holds now.
+    pub(super) fn refresh_grant(&mut self) -> Result<(), ReplicaError> {
+        let grant = self.grant(&self.store.reader()?)?;
+        if let Some(account) = &mut self.account {
+            account.set_grant(grant);
+        }
+        Ok(())
+    }
+
+    /// Whether clients can be served, without loading the document.
+    pub(super) fn is_ready(&self) -> Result<bool, ReplicaError> {
+        let reader = self.store.reader()?;
+        let version = reader.vector()?;
+        Ok(self.grant(&reader)?.is_none_or(|grant| grant.is_ready(&version)))
+    }
+
+    /// Does something to the account and commits what it wrote, with local records before it.
+    pub(super) fn change<R>(
+        &mut self,
+        records: &[LocalRecord],
+        act: impl FnOnce(&mut Account, &mut Txn<'_>) -> Result<(R, Written), AccountError>,
+    ) -> Result<(R, Vec<Event>), ReplicaError> {
+        self.account()?;
+        // While it is taken out, any early return drops it: it may be ahead of the disk.
+        let mut account = self.account.take().expect("it was just loaded");
+        let own = |account: &Account| account.document().version().get(&self.identity.replica).copied();
+        let before = own(&account);
+        let bodies = self.store.bodies().clone();
+        let mut txn = self.store.begin()?;
+        for record in records {
+            txn.log_local(&record.encode())?;
+            apply_local(&account, &mut txn, record)?;
+        }
+        let (result, written) = match act(&mut account, &mut txn) {
+            Ok(done) => done,
+            Err(error) => {
+                drop(txn);
+                if own(&account) == before && !matches!(error, AccountError::Document(_)) {
+                    self.account = Some(account);
+                }
+                return Err(error.into());
+            }
+        };
+        if written.is_empty() && records.is_empty() {
+            drop(txn);
+            self.account = Some(account);
+            return Ok((result, Vec::new()));
+        }
+        let mut logged = 0;
+        for batch in &written.batches {
+            for change in batch {
+                txn.log_change(change.replica(), change.seq(), change.hash(), change.bytes())?;
+                logged += change.bytes().len();
+            }
+            txn.log_local(&LocalRecord::BatchEnd.encode())?;
+            owed::note(&account, &mut txn, &bodies, self.identity.replica, batch)?;
+        }
+        put_heads(&mut txn, &account)?;
+        let outside =
+            Outside { seq: own(&account).unwrap_or(0), validity: account.highest_uid_validity(&txn)? };
+        if outgrown(self.outside, outside) {
+            // Before the commit: a UIDVALIDITY that was shown must never be forgotten.
+            self.watch.write(outside)?;
+            self.outside = Some(outside);
+        }
+        txn.commit()?;
+        self.since_snapshot += logged;
+        self.account = Some(account);
+        self.refresh_grant()?;
+        if self.since_snapshot > SNAPSHOT_BYTES.max(self.snapshot_len / 2) {
+            self.snapshot()?;
+        }
+        Ok((result, written.events))
+    }
+
+    /// Writes a snapshot of the document, after making sure that it loads.
+    pub(super) fn snapshot(&mut self) -> Result<(), ReplicaError> {
+        let position = self.store.position();
+        let replica = self.identity.replica;
+        let account = self.account()?;
+        let bytes = account.document().save();
+        if Document::load(&bytes, replica)?.heads() != account.document().heads() {
+            tracing::error!("a snapshot would not load as it was saved; the log is kept in its place");
+            return Ok(());
+        }
+        self.store.write_snapshot(position, &bytes)?;
+        self.since_snapshot = 0;
+        self.snapshot_len = bytes.len();
+        Ok(())
+    }
+
+    /// Takes another note outside, for another replica id.
+    pub(super) fn set_watch(&mut self, watch: Watch) {
+        self.watch = watch;
+        self.outside = None;
+    }
+
+    /// What the note outside of the store says.
+    pub(super) fn outside(&self) -> Option<Outside> {
+        self.outside
+    }
+
+    /// Renews the note outside and closes the store.
+    pub(super) fn close(mut self) -> Result<(), ReplicaError> {
+        let reader = self.store.reader()?;
+        let seq = reader.last_seq(self.identity.replica)?;
+        if let Some(outside) = self.outside.filter(|outside| outside.seq != seq) {
+            self.watch.write(Outside { seq, ..outside })?;
+        }
+        drop(reader);
+        if self.account.is_some() && self.since_snapshot > SNAPSHOT_BYTES / 16 {
+            self.snapshot()?;
+        }
+        Ok(self.store.close()?)
+    }
+
+    /// The heads of the document, ascending, without loading it.
+    pub(super) fn heads(tables: &impl Tables) -> Result<Vec<[u8; 32]>, ReplicaError> {
+        let bytes = tables.get(Table::Meta, HEADS)?;
+        let heads = bytes.map(|b| b.chunks_exact(32).filter_map(|hash| hash.try_into().ok()).collect());
+        Ok(heads.unwrap_or_else(Document::genesis_heads))
+    }
+}
+
+fn outgrown(old: Option<Outside>, new: Outside) -> bool {
+    old.is_none_or(|old| new.validity > old.validity || new.seq >= old.seq + WATCH_CHANGES)
+}
+
+fn prepare(account: &Account, txn: &mut Txn<'_>, era: u16) -> Result<(), ReplicaError> {
+    txn.put(Table::Meta, ERA, &era.to_be_bytes())?;
+    account.prepare(txn)?;
+    Ok(())
+}
+
+fn put_heads(txn: &mut Txn<'_>, account: &Account) -> Result<(), ReplicaError> {
+    Ok(txn.put(Table::Meta, HEADS, &account.document().heads().concat())?)
+}
+
+fn replay_group(
+    account: &mut Account,
+    txn: &mut Txn<'_>,
+    bodies: &BodyStore,
+    group: Group,
+) -> Result<(), ReplicaError> {
+    let own = account.document().replica();
+    let mut batch = Vec::new();
+    for record in group.records {
+        match record {
+            Record::Change(change) => {
+                batch.push(Change::vet(&change.bytes).map_err(DocumentError::from)?);
+            }
+            Record::Local(bytes) => match LocalRecord::decode(&bytes) {
+                Some(LocalRecord::BatchEnd) => {
+                    account.replay(txn, &batch)?;
+                    owed::note(account, txn, bodies, own, &batch)?;
+                    batch.clear();
+                }
+                Some(record) => apply_local(account, txn, &record)?,
+                None => tracing::warn!(position = %group.position, "passed over a record of an unknown kind"),
+            },
+            Record::Lost => {}
+        }
+    }
+    if !batch.is_empty() {
+        account.replay(txn, &batch)?;
+        owed::note(account, txn, bodies, own, &batch)?;
+    }
+    Ok(())
+}
+
+fn apply_local(account: &Account, txn: &mut Txn<'_>, record: &LocalRecord) -> Result<(), ReplicaError> {
+    match record {
+        LocalRecord::BatchEnd => {}
+        LocalRecord::Private(uids) => account.take_private(txn, uids)?,
+        LocalRecord::Restored { floor, time } => account.restored(txn, *floor, *time)?,
+        LocalRecord::Counter(counter) => Account::go_on_from(txn, *counter)?,
+        LocalRecord::Granted(after) => txn.put(Table::Meta, GRANTED, &encode_version(after))?,
+    }
+    Ok(())
+}
+
+/// For a restore: above every UIDVALIDITY that was ever shown, as far as anybody remembers.
+pub(super) fn restore_floor(inside: UidValidity, outside: Option<Outside>) -> UidValidity {
+    // Without a note the store may have shown a few more generations than it remembers.
+    const UNKNOWN: u32 = 16 << 16;
+    match outside {
+        Some(outside) => outside.validity.max(inside),
+        None => UidValidity::new(inside.value().saturating_add(UNKNOWN)).unwrap_or(inside),
+    }
+}

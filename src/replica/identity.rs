@@ -1,0 +1,108 @@
+//! Who this replica is: the file with its key, and the note outside of the store that tells a copied store.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use data_encoding::BASE32_NOPAD;
+use zeroize::Zeroizing;
+
+use super::ReplicaError;
+use crate::mailbox::{AccountId, ReplicaId, UidValidity};
+use crate::member::SecretKey;
+use crate::store::InstanceId;
+
+const FILE: &str = "identity";
+
+/// Account, replica, its key, and which directory they were made for. In a file that only the user can read.
+pub(super) struct Identity {
+    pub(super) account: AccountId,
+    pub(super) replica: ReplicaId,
+    pub(super) key: SecretKey,
+    /// The lock file of the store that this was written for: a copied store has another one.
+    pub(super) instance: InstanceId,
+}
+
+impl Identity {
+    pub(super) fn read(dir: &Path) -> Result<Identity, ReplicaError> {
+        let path = dir.join(FILE);
+        let text = std::fs::read_to_string(&path).map(Zeroizing::new);
+        let text = text.map_err(|source| ReplicaError::Io { action: "read", path: path.clone(), source })?;
+        Identity::parse(&text).ok_or(ReplicaError::Identity { path })
+    }
+
+    fn parse(text: &str) -> Option<Identity> {
+        let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        let bytes = |name| BASE32_NOPAD.decode(field(name)?.to_ascii_uppercase().as_bytes()).ok();
+        let seed = Zeroizing::new(bytes("key")?);
+        Some(Identity {
+            account: field("account")?.parse().ok()?,
+            replica: field("replica")?.parse().ok()?,
+            key: SecretKey::from_seed(seed.as_slice().try_into().ok()?),
+            instance: InstanceId(bytes("instance")?.try_into().ok()?),
+        })
+    }
+
+    pub(super) fn write(&self, dir: &Path) -> Result<(), ReplicaError> {
+        let mut text = Zeroizing::new(String::new());
+        let base32 = |bytes: &[u8]| BASE32_NOPAD.encode(bytes).to_ascii_lowercase();
+        let seed = Zeroizing::new(base32(self.key.seed()));
+        let instance = base32(&self.instance.0);
+        let (account, replica) = (self.account, self.replica);
+        write!(text, "account {account}\nreplica {replica}\nkey {}\ninstance {instance}\n", *seed)
+            .expect("a string takes text");
+        replace(&dir.join(FILE), text.as_bytes())
+    }
+}
+
+/// What is remembered outside of the store, so that a store which was copied back is noticed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Outside {
+    /// The number of this replica's last change, or of one shortly before.
+    pub(super) seq: u64,
+    /// The highest UIDVALIDITY of any mailbox, never too low.
+    pub(super) validity: UidValidity,
+}
+
+/// The file that holds [`Outside`]; nothing if the caller gave no place for it.
+pub(super) struct Watch(Option<PathBuf>);
+
+impl Watch {
+    /// `state` is a directory outside of the store; one file for each account and replica in it.
+    pub(super) fn new(state: Option<&Path>, identity: &Identity) -> Watch {
+        Watch(state.map(|dir| dir.join(format!("{}.watch", identity.replica))))
+    }
+
+    pub(super) fn read(&self) -> Option<Outside> {
+        let text = std::fs::read_to_string(self.0.as_ref()?).ok()?;
+        let (seq, validity) = text.trim().split_once(' ')?;
+        Some(Outside { seq: seq.parse().ok()?, validity: UidValidity::new(validity.parse().ok()?)? })
+    }
+
+    pub(super) fn write(&self, outside: Outside) -> Result<(), ReplicaError> {
+        let Some(path) = &self.0 else { return Ok(()) };
+        if let Some(dir) = path.parent() {
+            let made = std::fs::create_dir_all(dir);
+            made.map_err(|source| ReplicaError::Io { action: "make", path: dir.into(), source })?;
+        }
+        replace(path, format!("{} {}\n", outside.seq, outside.validity).as_bytes())
+    }
+}
+
+/// Replaces a small file at once and durably; only the user can read it.
+pub(super) fn replace(path: &Path, bytes: &[u8]) -> Result<(), ReplicaError> {
+    let tmp = path.with_extension("tmp");
+    let write = || {
+        let mut file =
+            std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&tmp)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        std::fs::rename(&tmp, path)?;
+        match path.parent() {
+            Some(dir) => std::fs::File::open(dir)?.sync_all(),
+            None => Ok(()),
+        }
+    };
+    write().map_err(|source| ReplicaError::Io { action: "write", path: path.into(), source })
+}

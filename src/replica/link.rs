@@ -1,0 +1,429 @@
+//! One conversation of a replica with a peer: what a session asks, answered from the replica.
+//!
+//! No I/O of its own beyond the store: bytes and time go in, bytes and events come out, so that any transport can carry it.
+
+mod bodies;
+mod changes;
+
+use std::collections::{BTreeSet, VecDeque};
+use std::time::Duration;
+
+use self::bodies::Fetching;
+use self::changes::Incoming;
+use super::members::{self, AdmitError};
+use super::read::{Snapshot, digest};
+use super::{Replica, ReplicaError};
+use crate::blob::BlobId;
+use crate::mailbox::ReplicaId;
+use crate::member::{Member, PeerId, Record, Status, Ticket};
+use crate::store::{BodyReader, Missing};
+use crate::sync::{
+    Binding, Digest, Event, Fault, Join, Local, PeerHello, Refusal, Session, SessionError, State, Wanted,
+};
+
+/// What happens in a conversation, for people and for the program around it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LinkEvent {
+    /// The peer is a member and proved it. The transport may give it more room.
+    Accepted {
+        /// The peer.
+        peer: ReplicaId,
+        /// Whether both sides had the same already.
+        in_sync: bool,
+    },
+    /// Changes of others are here, durably.
+    Received {
+        /// How many.
+        changes: u64,
+    },
+    /// Bodies arrived.
+    Bodies {
+        /// How many.
+        count: u64,
+        /// Their bytes.
+        bytes: u64,
+        /// Bodies that are still owed.
+        left: u64,
+        /// Their bytes.
+        left_bytes: u64,
+    },
+    /// The peer does not have a body that is owed here.
+    Missing(BlobId),
+    /// The peer durably has all changes that are here.
+    Known,
+    /// The peer durably has all bodies that are shown here.
+    Held,
+}
+
+/// Why a conversation ended before its time.
+#[derive(Debug, thiserror::Error)]
+pub enum LinkError {
+    /// The session failed; the peer was told why.
+    #[error(transparent)]
+    Session(#[from] SessionError),
+    /// The peer sent what this replica cannot take.
+    #[error("the peer sent what cannot be taken: {what}")]
+    Peer {
+        /// What is wrong with it.
+        what: String,
+    },
+    /// This replica failed.
+    #[error(transparent)]
+    Replica(#[from] ReplicaError),
+}
+
+/// When a conversation ends by itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Stay {
+    /// Goes on pushing changes as they happen.
+    Live,
+    /// Says goodbye once both sides have the same, bodies included.
+    Once,
+}
+
+/// What one peer and this replica say to each other. The pump is that of [`Session`]: write what [`Link::poll_send`] gives,
+/// give what arrives to [`Link::receive`], call [`Link::wake`] after a commit and [`Link::handle_timeout`] in time, until
+/// [`Link::is_finished`].
+pub struct Link {
+    replica: Replica,
+    session: Session,
+    stay: Stay,
+    /// Who the transport says the peer is; nothing where the transport does not know.
+    endpoint: Option<PeerId>,
+    /// Who it must be.
+    expected: Option<ReplicaId>,
+    member: Option<Member>,
+    incoming: Incoming,
+    outgoing: Option<(Missing, Snapshot)>,
+    fetching: Fetching,
+    streaming: Option<(Wanted, BodyReader)>,
+    /// What the peer last said its state is.
+    peer_digest: Option<Digest>,
+    held_ours: Option<Digest>,
+    held_theirs: Option<Digest>,
+    sent_missing: Option<Duration>,
+    members_sent: BTreeSet<[u8; 16]>,
+    events: VecDeque<LinkEvent>,
+    now: Duration,
+}
+
+/// After this long without a request a peer that lacks a body which nobody here has is not waited for.
+const GIVE_UP: Duration = Duration::from_secs(1);
+
+impl Link {
+    /// Opens a conversation with a member. `endpoint` is the key that the transport has verified.
+    pub fn initiate(
+        replica: &Replica,
+        peer: ReplicaId,
+        endpoint: Option<PeerId>,
+        binding: Binding,
+        stay: Stay,
+        now: Duration,
+    ) -> Result<Link, ReplicaError> {
+        let session =
+            replica.with(|core| Ok(Session::initiate(local(core)?, &core.identity.key, binding, now)))?;
+        Ok(Link::new(replica, session, endpoint, Some(peer), stay, now))
+    }
+
+    /// Opens a conversation as a guest with a ticket.
+    pub fn join(
+        replica: &Replica,
+        ticket: &Ticket,
+        guest: &Join,
+        binding: Binding,
+        stay: Stay,
+        now: Duration,
+    ) -> Result<Link, ReplicaError> {
+        let session = replica
+            .with(|core| Ok(Session::join(guest, &ticket.secret, &core.identity.key, binding, now)))?;
+        Ok(Link::new(replica, session, Some(ticket.endpoint), Some(ticket.inviter), stay, now))
+    }
+
+    /// Answers a peer that opened a connection and was already heard by `session`: it asked for this replica's account.
+    pub fn respond(replica: &Replica, binding: Binding, endpoint: Option<PeerId>, now: Duration) -> Link {
+        Link::new(replica, Session::respond(binding, now), endpoint, None, Stay::Live, now)
+    }
+
+    fn new(
+        replica: &Replica,
+        session: Session,
+        endpoint: Option<PeerId>,
+        expected: Option<ReplicaId>,
+        stay: Stay,
+        now: Duration,
+    ) -> Link {
+        Link {
+            replica: replica.clone(),
+            session,
+            stay,
+            endpoint,
+            expected,
+            member: None,
+            incoming: Incoming::default(),
+            outgoing: None,
+            fetching: Fetching::default(),
+            streaming: None,
+            peer_digest: None,
+            held_ours: None,
+            held_theirs: None,
+            sent_missing: None,
+            members_sent: BTreeSet::new(),
+            events: VecDeque::new(),
+            now,
+        }
+    }
+
+    /// Takes bytes from the peer, at most 64 KiB at a time.
+    pub fn receive(&mut self, bytes: &[u8], now: Duration) -> Result<(), LinkError> {
+        self.now = now;
+        let received = self.session.receive(bytes, now);
+        // What came before a failure still counts.
+        let handled = self.run();
+        received?;
+        handled
+    }
+
+    /// To be called after a commit of this replica, whoever made it.
+    pub fn wake(&mut self, now: Duration) -> Result<(), LinkError> {
+        self.now = now;
+        if let Some(member) = &self.member {
+            let active = self.replica.with(|core| Ok(core.members.is_active(member.replica)))?;
+            if !active {
+                self.session.fail(Refusal::Revoked);
+                return Ok(());
+            }
+            self.offer_new_members()?;
+        }
+        self.session.local_changed();
+        self.run()
+    }
+
+    /// When [`Link::handle_timeout`] is to be called, if nothing happens before.
+    pub fn poll_timeout(&self) -> Option<Duration> {
+        let give_up = self.sent_missing.filter(|_| self.stay == Stay::Once).map(|since| since + GIVE_UP);
+        [self.session.poll_timeout(), give_up].into_iter().flatten().min()
+    }
+
+    /// Ends what took too long.
+    pub fn handle_timeout(&mut self, now: Duration) -> Result<(), LinkError> {
+        self.now = now;
+        self.session.handle_timeout(now)?;
+        self.run()
+    }
+
+    /// At most `max` bytes for the peer.
+    pub fn poll_send(&mut self, max: usize) -> Result<Option<Vec<u8>>, LinkError> {
+        let bytes = self.session.poll_send(max);
+        if bytes.is_none() {
+            self.run()?;
+            return Ok(self.session.poll_send(max));
+        }
+        Ok(bytes)
+    }
+
+    /// What happened.
+    pub fn poll_event(&mut self) -> Option<LinkEvent> {
+        self.events.pop_front()
+    }
+
+    /// Whether the transport should read.
+    pub fn wants_input(&self) -> bool {
+        self.session.wants_input()
+    }
+
+    /// Whether all is said and sent.
+    pub fn is_finished(&self) -> bool {
+        self.session.is_finished()
+    }
+
+    /// Says goodbye once what the peer asked for is sent.
+    pub fn bye(&mut self) {
+        self.session.bye();
+    }
+
+    /// The peer, once it was accepted.
+    pub fn peer(&self) -> Option<&Member> {
+        self.member.as_ref()
+    }
+
+    fn run(&mut self) -> Result<(), LinkError> {
+        while let Some(event) = self.session.poll_event() {
+            if let Err(error) = self.handle(event) {
+                let fault = match &error {
+                    LinkError::Replica(error) => {
+                        tracing::error!(%error, "the replica failed in a session");
+                        Fault::from(Refusal::Unavailable)
+                    }
+                    LinkError::Peer { what } => Fault::new(Refusal::BadChange, what.clone()),
+                    LinkError::Session(_) => return Err(error),
+                };
+                self.session.fail(fault);
+                return Err(error);
+            }
+        }
+        self.leave_if_done()
+    }
+
+    fn handle(&mut self, event: Event) -> Result<(), LinkError> {
+        match event {
+            Event::Hello(hello) => self.meet(&hello)?,
+            Event::Join(join) => self.admit(&join)?,
+            Event::Welcome(records) => self.welcomed(records)?,
+            Event::Accepted { in_sync } => self.accepted(in_sync)?,
+            Event::MembersWanted => {
+                let records = self.replica.with(|core| Ok(members::encoded(&core.members)))?;
+                self.note_members()?;
+                self.session.offer_members(records)?;
+            }
+            Event::Members(records) => self.add_members(records)?,
+            Event::ChangesWanted { peer_has, room } => self.offer(&peer_has, room)?,
+            Event::Changes(changes) => self.take(changes)?,
+            Event::ChangesEnd { digest } => self.changes_end(digest)?,
+            Event::Known(_) => self.events.push_back(LinkEvent::Known),
+            Event::Held(state) => {
+                self.held_ours = Some(state);
+                self.events.push_back(LinkEvent::Held);
+            }
+            Event::WantMore => self.want_more()?,
+            Event::BodiesWanted(wanted) => self.serve(&wanted)?,
+            Event::ChunkWanted(wanted) => self.stream(wanted)?,
+            Event::Bundle { blobs, bytes } => self.take_bundle(&blobs, &bytes)?,
+            Event::Chunk { blob, bytes, last, .. } => self.take_chunk(blob, &bytes, last)?,
+            Event::Missing(blob) => self.take_missing(blob)?,
+            Event::Bye => {}
+        }
+        Ok(())
+    }
+
+    /// Judges who says hello: a member that may come, and from where the transport says.
+    fn meet(&mut self, hello: &PeerHello) -> Result<(), LinkError> {
+        let replica = self.replica.clone();
+        if hello.account != replica.account() {
+            self.session.fail(Refusal::WrongAccount);
+            return Ok(());
+        }
+        let member = replica.with(|core| Ok(core.members.get(hello.replica).cloned()))?;
+        let here = |member: &Member| self.endpoint.is_none_or(|endpoint| endpoint == member.endpoint);
+        let refusal = match &member {
+            None => Some(Refusal::UnknownReplica),
+            Some(member) => match member.status {
+                Status::Revoked { .. } => Some(Refusal::Revoked),
+                Status::Succeeded { .. } => Some(Refusal::Succeeded),
+                Status::Active if !here(member) => Some(Refusal::UnknownReplica),
+                Status::Active => None,
+            },
+        };
+        let unexpected = self.expected.is_some_and(|expected| expected != hello.replica);
+        let (Some(member), None, false) = (member, refusal, unexpected) else {
+            self.session.fail(refusal.unwrap_or(Refusal::UnknownReplica));
+            return Ok(());
+        };
+        let now = self.now;
+        let session = &mut self.session;
+        let judged = replica.with(|core| match self.expected {
+            Some(_) => Ok(session.accept(&member.key, now)),
+            None => Ok(session.answer(&member.key, local(core)?, &core.identity.key, now)),
+        })?;
+        self.member = Some(member);
+        self.incoming.counter = hello.counter;
+        self.peer_digest = Some(hello.digest);
+        Ok(judged?)
+    }
+
+    fn admit(&mut self, join: &Join) -> Result<(), LinkError> {
+        if self.endpoint.is_some_and(|endpoint| endpoint != join.endpoint) {
+            self.session.fail(Refusal::BadProof);
+            return Ok(());
+        }
+        let offered = self.replica.with(|core| Ok(core.identity.key.ticket_secret(join.offer)))?;
+        match self.replica.admit(join, self.session.holds_ticket(&offered)) {
+            Ok(records) => Ok(self.session.welcome(records, self.now)?),
+            Err(AdmitError::Refused(fault)) => {
+                self.session.fail(fault);
+                Ok(())
+            }
+            Err(AdmitError::Replica(error)) => Err(error.into()),
+        }
+    }
+
+    fn welcomed(&mut self, records: Vec<Vec<u8>>) -> Result<(), LinkError> {
+        self.add_members(records)?;
+        let (now, session) = (self.now, &mut self.session);
+        let greeted = self.replica.with(|core| {
+            if !core.members.is_active(core.identity.replica) {
+                return Ok(Err(LinkError::Peer { what: "a welcome that does not let us in".into() }));
+            }
+            Ok(session.hello(local(core)?, &core.identity.key, now).map_err(LinkError::from))
+        })?;
+        greeted
+    }
+
+    fn accepted(&mut self, in_sync: bool) -> Result<(), LinkError> {
+        if let Some(member) = &self.member {
+            self.events.push_back(LinkEvent::Accepted { peer: member.replica, in_sync });
+        }
+        if in_sync {
+            self.note_members()?;
+            self.heard_inviter()?;
+            self.want_more()?;
+        }
+        Ok(())
+    }
+
+    fn add_members(&mut self, records: Vec<Vec<u8>>) -> Result<(), LinkError> {
+        let mut decoded = Vec::with_capacity(records.len());
+        for record in records {
+            let record =
+                Record::decode(&record).map_err(|error| LinkError::Peer { what: error.to_string() })?;
+            decoded.push(record);
+        }
+        if self.replica.with(|core| members::add(core, decoded))? {
+            self.note_members()?;
+            self.replica.tell(&[]);
+        }
+        Ok(())
+    }
+
+    /// The peer has, or is being sent, the records that are here.
+    fn note_members(&mut self) -> Result<(), LinkError> {
+        self.members_sent.clear();
+        let digest = self.replica.with(|core| Ok(core.members.digest()))?;
+        self.members_sent.insert(digest);
+        Ok(())
+    }
+
+    /// Passes on membership records that were made since, all of them: they are few, and the peer knows what it has.
+    fn offer_new_members(&mut self) -> Result<(), LinkError> {
+        let (digest, records) =
+            self.replica.with(|core| Ok((core.members.digest(), members::encoded(&core.members))))?;
+        if self.members_sent.contains(&digest) || self.members_sent.is_empty() {
+            return Ok(());
+        }
+        self.note_members()?;
+        Ok(self.session.offer_members(records)?)
+    }
+
+    /// A one-shot conversation ends when both sides have the same and nobody waits for a body.
+    fn leave_if_done(&mut self) -> Result<(), LinkError> {
+        if self.stay == Stay::Live || self.member.is_none() || self.peer_digest.is_none() {
+            return Ok(());
+        }
+        let ours = self.replica.digest()?;
+        let fetched = self.fetching.is_idle();
+        let gave_up = self.sent_missing.is_some_and(|since| self.now >= since + GIVE_UP);
+        let served = self.held_ours == Some(ours) || !self.incoming.sent || gave_up;
+        if self.peer_digest == Some(ours) && fetched && served {
+            self.session.bye();
+        }
+        Ok(())
+    }
+}
+
+/// What this replica says of itself.
+fn local(core: &mut super::core::Core) -> Result<Local, ReplicaError> {
+    let reader = core.store.reader()?;
+    let state = State { digest: digest(core)?, changes: reader.vector()? };
+    let members = core.members.digest()[..8].try_into().expect("eight of sixteen bytes");
+    let counter = crate::uid::Account::counter(&reader)?;
+    Ok(Local { account: core.identity.account, replica: core.identity.replica, state, members, counter })
+}

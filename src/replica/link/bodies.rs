@@ -1,0 +1,230 @@
+//! Bodies on their way in and out of a conversation.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read;
+
+use super::{Link, LinkError, LinkEvent};
+use crate::blob::{BlobId, Bundle, MAX_SMALL};
+use crate::replica::ReplicaError;
+use crate::replica::owed::{self, Owed};
+use crate::store::StoreError;
+use crate::sync::{PIECE, Want, Wanted};
+
+/// What is being fetched from the peer.
+#[derive(Default)]
+pub(super) struct Fetching {
+    /// Asked for and not answered.
+    open: BTreeMap<BlobId, Owed>,
+    /// The peer does not have these.
+    missing: BTreeSet<BlobId>,
+    /// Arrived, and still listed as owed.
+    arrived: Vec<Owed>,
+    arrived_bytes: u64,
+    /// How far the list of what is owed was read.
+    last: Option<Owed>,
+}
+
+/// Bodies after which the list of what is owed is brought up to date, and bytes.
+const NOTE_BODIES: usize = 1000;
+const NOTE_BYTES: u64 = 16 << 20;
+
+impl Fetching {
+    pub(super) fn is_idle(&self) -> bool {
+        self.open.is_empty()
+    }
+}
+
+impl Link {
+    /// Asks for as many owed bodies as may be open. When there are none left, says that all are held.
+    pub(super) fn want_more(&mut self) -> Result<(), LinkError> {
+        let snapshot = self.replica.view()?;
+        let mut wants = Vec::new();
+        'fill: while wants.len() < self.session.want_room() {
+            let part = owed::list(snapshot.tables(), self.fetching.last.as_ref(), 256)?;
+            if part.is_empty() {
+                break;
+            }
+            for body in part {
+                if wants.len() == self.session.want_room() {
+                    break 'fill;
+                }
+                self.fetching.last = Some(body.clone());
+                let known =
+                    self.fetching.open.contains_key(&body.blob) || self.fetching.missing.contains(&body.blob);
+                if known || !owed::is_needed(&snapshot.view(), &body)? {
+                    continue;
+                }
+                if self.replica.has_body(body.blob)? {
+                    self.fetching.arrived.push(body);
+                    continue;
+                }
+                let offset = match body.size >= MAX_SMALL as u64 {
+                    true => self.bodies().partial(body.blob).map_err(ReplicaError::from)?.length(),
+                    false => 0,
+                };
+                wants.push(Want { blob: body.blob, offset, at_most: body.size });
+                self.fetching.open.insert(body.blob, body);
+            }
+        }
+        if !wants.is_empty() {
+            self.session.want(wants, self.now)?;
+        }
+        if self.fetching.is_idle() {
+            self.note_arrived()?;
+            self.say_held()?;
+        }
+        Ok(())
+    }
+
+    /// Acknowledges the peer's state, once no body of it is owed. Bodies are made durable first.
+    fn say_held(&mut self) -> Result<(), LinkError> {
+        let ours = self.replica.digest()?;
+        if self.peer_digest != Some(ours) || self.held_theirs == Some(ours) {
+            return Ok(());
+        }
+        let snapshot = self.replica.view()?;
+        if self.replica.owed(&snapshot, 1)?.is_empty() {
+            self.bodies().sync().map_err(ReplicaError::from)?;
+            self.session.held(ours)?;
+            self.held_theirs = Some(ours);
+        }
+        Ok(())
+    }
+
+    fn bodies(&self) -> &crate::store::BodyStore {
+        self.replica.0.handle.bodies()
+    }
+
+    /// Answers the most urgent request, together with others that the same bundle answers.
+    pub(super) fn serve(&mut self, wanted: &[Wanted]) -> Result<(), LinkError> {
+        let Some(first) = wanted.first() else { return Ok(()) };
+        if first.offset == 0
+            && let Some(bundle) = self.bodies().bundle_of(first.blob).map_err(ReplicaError::from)?
+        {
+            let index = Bundle::index(&bundle).map_err(StoreError::from).map_err(ReplicaError::from)?;
+            let asked: BTreeSet<BlobId> = wanted.iter().filter(|w| w.offset == 0).map(|w| w.blob).collect();
+            let answers: Vec<BlobId> =
+                index.iter().map(|(id, _)| *id).filter(|id| asked.contains(id)).collect();
+            // A bundle of which the peer needs little is not worth its bytes.
+            let bytes = |only: bool| -> usize {
+                index.iter().filter(|(id, _)| !only || asked.contains(id)).map(|(_, len)| *len).sum()
+            };
+            if 2 * bytes(true) >= bytes(false) {
+                return Ok(self.session.send_bundle(&answers, &bundle)?);
+            }
+            let body = Bundle::extract(&bundle, first.blob);
+            let body = body.map_err(StoreError::from).map_err(ReplicaError::from)?;
+            let alone = Bundle::encode(&[(first.blob, &body)]);
+            let alone = alone.map_err(StoreError::from).map_err(ReplicaError::from)?;
+            return Ok(self.session.send_bundle(&[first.blob], &alone)?);
+        }
+        if self.replica.has_body(first.blob)? {
+            return self.stream(*first);
+        }
+        self.sent_missing = Some(self.now);
+        Ok(self.session.send_missing(first.blob)?)
+    }
+
+    /// Sends the next piece of a large body.
+    pub(super) fn stream(&mut self, wanted: Wanted) -> Result<(), LinkError> {
+        let mut reader = match self.streaming.take() {
+            Some((at, reader)) if at == wanted => reader,
+            _ => self.bodies().open_at(wanted.blob, wanted.offset).map_err(ReplicaError::from)?,
+        };
+        let mut piece = vec![0; PIECE];
+        let mut len = 0;
+        while len < piece.len() {
+            match reader.read(&mut piece[len..]) {
+                Ok(0) => break,
+                Ok(read) => len += read,
+                Err(source) => {
+                    let path = wanted.blob.to_string().into();
+                    return Err(ReplicaError::Io { action: "read the body", path, source }.into());
+                }
+            }
+        }
+        piece.truncate(len);
+        let last = reader.remaining() == 0;
+        if !last {
+            self.streaming = Some((Wanted { offset: wanted.offset + len as u64, ..wanted }, reader));
+        }
+        Ok(self.session.send_chunk(wanted, piece, last)?)
+    }
+
+    /// Takes a bundle: every body in it is checked against its name before it is stored.
+    pub(super) fn take_bundle(&mut self, blobs: &[BlobId], bytes: &[u8]) -> Result<(), LinkError> {
+        let stored = match self.bodies().import_bundle(bytes) {
+            Ok(stored) => stored,
+            Err(StoreError::Bundle(error)) => return Err(LinkError::Peer { what: error.to_string() }),
+            Err(error) => return Err(ReplicaError::from(error).into()),
+        };
+        for blob in blobs {
+            if !stored.iter().any(|(id, _)| id == blob) {
+                return Err(LinkError::Peer {
+                    what: format!("a bundle without the body {blob} that it answers"),
+                });
+            }
+            self.arrived(*blob)?;
+        }
+        Ok(())
+    }
+
+    /// Takes a piece of a large body. The whole is checked against its name when the last piece is here.
+    pub(super) fn take_chunk(&mut self, blob: BlobId, bytes: &[u8], last: bool) -> Result<(), LinkError> {
+        let mut partial = self.bodies().partial(blob).map_err(ReplicaError::from)?;
+        partial.append(bytes).map_err(ReplicaError::from)?;
+        if !last {
+            return Ok(());
+        }
+        match partial.finish() {
+            Ok(_) => self.arrived(blob),
+            Err(error @ StoreError::WrongBody { .. }) => Err(LinkError::Peer { what: error.to_string() }),
+            Err(error) => Err(ReplicaError::from(error).into()),
+        }
+    }
+
+    /// A body that this peer does not have stops nothing else; another peer may have it.
+    pub(super) fn take_missing(&mut self, blob: BlobId) -> Result<(), LinkError> {
+        self.fetching.open.remove(&blob);
+        self.fetching.missing.insert(blob);
+        self.events.push_back(LinkEvent::Missing(blob));
+        if self.fetching.is_idle() {
+            self.want_more()?;
+        }
+        Ok(())
+    }
+
+    fn arrived(&mut self, blob: BlobId) -> Result<(), LinkError> {
+        let Some(body) = self.fetching.open.remove(&blob) else { return Ok(()) };
+        self.fetching.arrived_bytes += body.size;
+        self.fetching.arrived.push(body);
+        if self.fetching.arrived.len() >= NOTE_BODIES || self.fetching.arrived_bytes >= NOTE_BYTES {
+            self.note_arrived()?;
+        }
+        if self.fetching.is_idle() {
+            self.want_more()?;
+        }
+        Ok(())
+    }
+
+    /// Strikes what arrived off the list of what is owed. After a crash it is on the list again, and found to be here.
+    fn note_arrived(&mut self) -> Result<(), LinkError> {
+        let arrived = std::mem::take(&mut self.fetching.arrived);
+        let bytes = std::mem::take(&mut self.fetching.arrived_bytes);
+        if arrived.is_empty() {
+            return Ok(());
+        }
+        self.replica.with(|core| {
+            let mut txn = core.store.begin()?;
+            for body in &arrived {
+                owed::settle(&mut txn, body)?;
+            }
+            txn.commit()?;
+            Ok(())
+        })?;
+        let status = self.replica.status()?;
+        let (left, left_bytes) = (status.owed_bodies, status.owed_bytes);
+        self.events.push_back(LinkEvent::Bodies { count: arrived.len() as u64, bytes, left, left_bytes });
+        Ok(())
+    }
+}

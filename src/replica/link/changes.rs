@@ -1,0 +1,161 @@
+//! Changes on their way in and out of a conversation.
+
+use std::collections::BTreeMap;
+
+use super::{Link, LinkError, LinkEvent};
+use crate::mailbox::{Change, ReplicaId};
+use crate::member::Role;
+use crate::replica::core::Core;
+use crate::replica::record::LocalRecord;
+use crate::sync::{Digest, OutgoingChange, State};
+use crate::uid::{Account, AccountError};
+
+/// Changes that arrived and are not committed yet.
+#[derive(Default)]
+pub(super) struct Incoming {
+    changes: Vec<Change>,
+    bytes: usize,
+    /// The peer's mod-sequence counter.
+    pub(super) counter: u64,
+    /// Whether the peer was sent changes, so that it is to acknowledge their bodies.
+    pub(super) sent: bool,
+}
+
+/// Bytes of changes that are committed together: memory stays bounded, and a first sync is not one commit a frame.
+const COMMIT_BYTES: usize = 4 << 20;
+
+impl Link {
+    /// Brings changes that the peer lacks, straight from the log: the document is not needed.
+    pub(super) fn offer(
+        &mut self,
+        peer_has: &BTreeMap<ReplicaId, u64>,
+        room: usize,
+    ) -> Result<(), LinkError> {
+        if self.outgoing.is_none() {
+            let snapshot = self.replica.view()?;
+            let missing = snapshot.tables().missing(peer_has).map_err(crate::replica::ReplicaError::from)?;
+            self.outgoing = Some((missing, snapshot));
+        }
+        let Some((missing, snapshot)) = &mut self.outgoing else { return Ok(()) };
+        let (mut changes, mut size) = (Vec::new(), 0);
+        let mut exhausted = true;
+        for change in missing.by_ref() {
+            let change = change.map_err(crate::replica::ReplicaError::from)?;
+            size += change.bytes.len();
+            changes.push(OutgoingChange { replica: change.actor, seq: change.seq, bytes: change.bytes });
+            if size >= room {
+                exhausted = false;
+                break;
+            }
+        }
+        self.incoming.sent |= !changes.is_empty();
+        let end = match exhausted {
+            true => Some(self.replica.state_at(snapshot)?),
+            false => None,
+        };
+        if end.is_some() {
+            self.outgoing = None;
+        }
+        Ok(self.session.offer_changes(changes, end)?)
+    }
+
+    /// Vets changes and keeps them until they are committed.
+    pub(super) fn take(&mut self, changes: Vec<Vec<u8>>) -> Result<(), LinkError> {
+        for bytes in changes {
+            let change = Change::vet(&bytes).map_err(|fault| LinkError::Peer { what: fault.to_string() })?;
+            self.incoming.bytes += bytes.len();
+            self.incoming.changes.push(change);
+        }
+        if self.incoming.bytes >= COMMIT_BYTES {
+            self.commit()?;
+        }
+        Ok(())
+    }
+
+    /// Commits what arrived, with the bodies that are owed for it.
+    pub(super) fn commit(&mut self) -> Result<(), LinkError> {
+        let changes = std::mem::take(&mut self.incoming.changes);
+        self.incoming.bytes = 0;
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let counter = self.incoming.counter;
+        let count = changes.len() as u64;
+        let result = self.replica.with(|core| {
+            let stranger = changes.iter().find(|change| core.members.get(change.replica()).is_none());
+            if let Some(change) = stranger {
+                let what = format!("change {} of {}, who is no member", change.seq(), change.replica());
+                return Ok(Err(LinkError::Peer { what }));
+            }
+            let known = Account::counter(&core.store.reader()?)?;
+            let records = if counter > known { vec![LocalRecord::Counter(counter)] } else { Vec::new() };
+            match core.change(&records, |account, txn| Ok(((), account.receive(txn, changes)?))) {
+                Ok(((), events)) => Ok(Ok(events)),
+                // What the document refuses, the peer should not have sent.
+                Err(crate::replica::ReplicaError::Account(AccountError::Document(error))) => {
+                    Ok(Err(LinkError::Peer { what: error.to_string() }))
+                }
+                Err(error) => Err(error),
+            }
+        })?;
+        let events = result?;
+        self.events.push_back(LinkEvent::Received { changes: count });
+        self.replica.tell(&events);
+        Ok(())
+    }
+
+    /// The peer has sent all it has. What is owed for it is asked for before the acknowledgement, so that a peer which leaves
+    /// when it is acknowledged knows that it is still needed.
+    pub(super) fn changes_end(&mut self, digest: Digest) -> Result<(), LinkError> {
+        self.commit()?;
+        self.peer_digest = Some(digest);
+        self.heard_inviter()?;
+        self.claim_for_others()?;
+        self.want_more()?;
+        let known = self.replica.view()?.tables().vector().map_err(crate::replica::ReplicaError::from)?;
+        self.session.changes_known(known)?;
+        self.session.local_changed();
+        Ok(())
+    }
+
+    /// With all that the inviter had a new server knows which UIDs of its lane are taken.
+    pub(super) fn heard_inviter(&mut self) -> Result<(), LinkError> {
+        let Some(peer) = self.member.as_ref().map(|member| member.replica) else { return Ok(()) };
+        self.replica.with(|core| {
+            let own = core.members.get(core.identity.replica);
+            let waits = own.is_some_and(|own| own.inviter == Some(peer) && own.role == Role::Server);
+            if waits && !core.is_ready()? {
+                let known = core.store.reader()?.vector()?;
+                core.change(&[LocalRecord::Granted(known)], |_, _| Ok(((), Default::default())))?;
+            }
+            Ok(())
+        })?;
+        Ok(())
+    }
+
+    /// Of the servers that are connected the one with the lowest lane claims for the messages of others. Nothing relies on
+    /// it: who shows a mailbox claims what is not claimed.
+    fn claim_for_others(&mut self) -> Result<(), LinkError> {
+        let theirs = self.member.as_ref().filter(|member| member.role == Role::Server).and_then(|m| m.lane);
+        let (role, ours, ready) = self
+            .replica
+            .with(|core| Ok((core.role(), core.members.lane_of(core.identity.replica), core.is_ready()?)))?;
+        let lowest = match (ours, theirs) {
+            (Some(ours), Some(theirs)) => ours.index() < theirs.index(),
+            (ours, _) => ours.is_some(),
+        };
+        if role == Role::Server && ready && lowest {
+            self.replica.settle(None)?;
+        }
+        Ok(())
+    }
+}
+
+impl crate::replica::Replica {
+    fn state_at(&self, snapshot: &crate::replica::read::Snapshot) -> Result<State, LinkError> {
+        let heads = Core::heads(snapshot.tables())?;
+        let members = self.with(|core| Ok(core.members.digest()))?;
+        let changes = snapshot.tables().vector().map_err(crate::replica::ReplicaError::from)?;
+        Ok(State { digest: crate::replica::read::digest_of(&members, &heads), changes })
+    }
+}

@@ -1,0 +1,248 @@
+//! Who else has the account: invitations, admissions, revocations, addresses.
+
+use std::path::Path;
+
+use super::core::{Core, restore_floor};
+use super::identity::{Identity, Watch};
+use super::record::LocalRecord;
+use super::{MEMBERS, Replica, ReplicaError, now, random};
+use crate::bytes::{Reader, put_number};
+use crate::mailbox::{AccountId, ReplicaId};
+use crate::member::{
+    Body, Member, Members, OfferId, OfferState, PeerId, Record, Role, SecretKey, Status, Ticket,
+};
+use crate::sync::{Fault, Join, Refusal};
+use crate::uid::Written;
+
+/// What an invitation is to say.
+#[derive(Clone, Debug)]
+pub struct Invitation {
+    /// What the guest will do.
+    pub role: Role,
+    /// Where this replica's endpoint may be reached, as `host:port`.
+    pub addresses: Vec<String>,
+    /// The endpoint's key.
+    pub endpoint: PeerId,
+    /// For how many seconds the ticket can be used.
+    pub valid_for: u64,
+}
+
+/// A member of the account.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// Its entry in the membership log.
+    pub member: Member,
+    /// Whether it is this replica.
+    pub oneself: bool,
+}
+
+/// The membership log is a file of its own, rewritten as a whole: it is small, and needed before the log can be replayed.
+pub(super) fn write(dir: &Path, members: &Members) -> Result<(), ReplicaError> {
+    let mut bytes = Vec::new();
+    for record in members.records() {
+        put_number(&mut bytes, record.encoded().len() as u64);
+        bytes.extend(record.encoded());
+    }
+    super::identity::replace(&dir.join(MEMBERS), &bytes)
+}
+
+/// Every record is signed, so damage cannot pass for a record.
+pub(super) fn read(dir: &Path, account: AccountId) -> Result<Members, ReplicaError> {
+    let path = dir.join(MEMBERS);
+    let bytes = std::fs::read(&path);
+    let bytes = bytes.map_err(|source| ReplicaError::Io { action: "read", path: path.clone(), source })?;
+    let mut reader = Reader(&bytes);
+    let mut records = Vec::new();
+    while !reader.is_empty() {
+        let record = reader.number().and_then(|len| reader.take(usize::try_from(len).ok()?));
+        match record {
+            Some(record) => records.push(Record::decode(record)?),
+            None => {
+                tracing::warn!(path = %path.display(), "the membership file ends within a record");
+                break;
+            }
+        }
+    }
+    Ok(Members::fold(account, records)?)
+}
+
+/// Adds records to the log, durably. True if there were new ones.
+pub(super) fn add(core: &mut Core, records: Vec<Record>) -> Result<bool, ReplicaError> {
+    let mut members = core.members.clone();
+    if members.union(records)?.is_empty() {
+        return Ok(false);
+    }
+    write(core.store.dir(), &members)?;
+    core.members = members;
+    core.refresh_grant()?;
+    Ok(true)
+}
+
+/// Goes on as another replica after the store was copied back: what the old one did since is unknown, and the same number
+/// must never stand for two changes.
+pub(super) fn succeed(core: &mut Core, state: Option<&Path>) -> Result<(), ReplicaError> {
+    let (old, old_key) = (core.identity.replica, SecretKey::from_seed(*core.identity.key.seed()));
+    let Some(member) = core.members.get(old).cloned() else { return Ok(()) };
+    tracing::warn!(replica = %old, "the store was copied back; going on as a new replica with new UIDVALIDITYs");
+    let (replica, key) = (ReplicaId::from_bytes(random()?), SecretKey::from_seed(random()?));
+    let body = Body::Succeed { replica, key: key.public(), endpoint: member.endpoint };
+    let record = core.members.sign(old, &old_key, &body)?;
+    let reader = core.store.reader()?;
+    let inside = core.account()?.highest_uid_validity(&reader)?;
+    drop(reader);
+    let floor = restore_floor(inside, core.outside());
+    add(core, vec![record])?;
+    let identity = Identity { account: core.identity.account, replica, key, instance: core.store.instance() };
+    identity.write(core.store.dir())?;
+    core.identity = identity;
+    core.set_watch(Watch::new(state, &core.identity));
+    core.unload();
+    let restored = LocalRecord::Restored { floor, time: now() };
+    core.change(&[restored], |_, _| Ok(((), Written::default())))?;
+    core.change(&[], |account, txn| Ok(((), account.settle(txn, now(), None)?)))?;
+    Ok(())
+}
+
+impl Replica {
+    /// Makes a ticket with which one replica can join, once. Whatever it gives away is given away durably before this
+    /// returns.
+    pub fn invite(&self, invitation: &Invitation) -> Result<Ticket, ReplicaError> {
+        let time = now().max(0) as u64;
+        let ticket = self.with(|core| {
+            let offer = OfferId::from_bytes(random()?);
+            let (replica, expires_at) = (core.identity.replica, time + invitation.valid_for);
+            let body = core.members.plan_offer(replica, offer, invitation.role, expires_at, time)?;
+            let lane = match &body {
+                Body::Offer { lane, .. } => lane.map(|(given, _)| given),
+                _ => None,
+            };
+            let record = core.members.sign(replica, &core.identity.key, &body)?;
+            add(core, vec![record])?;
+            Ok(Ticket {
+                account: core.identity.account,
+                block: core.members.block().unwrap_or(crate::uid::Block::STANDARD),
+                endpoint: invitation.endpoint,
+                inviter: replica,
+                addresses: invitation.addresses.clone(),
+                role: invitation.role,
+                lane,
+                offer,
+                secret: core.identity.key.ticket_secret(offer),
+                expires_at,
+            })
+        })?;
+        self.tell(&[]);
+        Ok(ticket)
+    }
+
+    /// Judges a guest and lets it in; gives the membership records that it needs. A guest that was let in before and did
+    /// not hear of it may ask again.
+    pub(super) fn admit(&self, join: &Join, holds_ticket: bool) -> Result<Vec<Vec<u8>>, AdmitError> {
+        let time = now().max(0) as u64;
+        let records = self.with(|core| {
+            let refuse = |refusal: Refusal| Ok(Err(AdmitError::Refused(refusal.into())));
+            if join.account != core.identity.account {
+                return refuse(Refusal::WrongAccount);
+            }
+            let Some(offer) = core.members.offers().get(&join.offer).cloned() else {
+                return refuse(Refusal::TicketUnknown);
+            };
+            if offer.inviter != core.identity.replica {
+                return refuse(Refusal::TicketUnknown);
+            }
+            if !holds_ticket {
+                return refuse(Refusal::TicketAltered);
+            }
+            match offer.state {
+                OfferState::Taken { by } if by == join.replica => {}
+                OfferState::Taken { .. } | OfferState::Replaced => return refuse(Refusal::TicketUsed),
+                OfferState::Open if offer.expires_at < time => return refuse(Refusal::TicketExpired),
+                OfferState::Open => {
+                    let (offer, replica, key) = (join.offer, join.replica, join.key);
+                    let body =
+                        Body::Admit { offer, replica, key, endpoint: join.endpoint, name: join.name.clone() };
+                    let record = core.members.sign(core.identity.replica, &core.identity.key, &body)?;
+                    add(core, vec![record])?;
+                }
+            }
+            Ok(Ok(encoded(&core.members)))
+        });
+        let records = records.map_err(AdmitError::Replica)??;
+        self.tell(&[]);
+        Ok(records)
+    }
+
+    /// The members of the account, past ones too.
+    pub fn peers(&self) -> Result<Vec<Peer>, ReplicaError> {
+        self.with(|core| {
+            let peer = |member: &Member| Peer {
+                oneself: member.replica == core.identity.replica,
+                member: member.clone(),
+            };
+            Ok(core.members.iter().map(peer).collect())
+        })
+    }
+
+    /// The active member that `name` means: its name, or the start of its replica id or endpoint.
+    pub fn peer(&self, name: &str) -> Result<Peer, ReplicaError> {
+        let peers = self.peers()?;
+        let means = |peer: &&Peer| {
+            let member = &peer.member;
+            let starts = |id: String| name.len() >= 4 && id.starts_with(&name.to_ascii_lowercase());
+            let named = member.name.as_str() == name;
+            let listed = starts(member.replica.to_string()) || starts(member.endpoint.to_string());
+            member.status == Status::Active && (named || listed)
+        };
+        let mut found = peers.iter().filter(means);
+        match (found.next(), found.next()) {
+            (Some(peer), None) => Ok(peer.clone()),
+            (None, _) => Err(ReplicaError::NoPeer { name: name.into() }),
+            (Some(_), Some(_)) => Err(ReplicaError::ManyPeers { name: name.into() }),
+        }
+    }
+
+    /// Ends the membership of a peer. Its sessions end at once; what it wrote so far stays.
+    pub fn forget(&self, peer: ReplicaId) -> Result<(), ReplicaError> {
+        self.with(|core| {
+            if peer == core.identity.replica {
+                return Err(ReplicaError::Oneself);
+            }
+            let last = core.store.reader()?.last_seq(peer)?;
+            let body = Body::Revoke { replica: peer, last: (last > 0).then_some(last) };
+            let record = core.members.sign(core.identity.replica, &core.identity.key, &body)?;
+            add(core, vec![record])?;
+            Ok(())
+        })?;
+        self.tell(&[]);
+        Ok(())
+    }
+
+    /// Tells the others where this replica can be reached, as `host:port`.
+    pub fn announce(&self, addresses: Vec<String>) -> Result<(), ReplicaError> {
+        self.with(|core| {
+            let known = core.members.get(core.identity.replica).map(|member| member.addresses.clone());
+            if known.is_some_and(|known| known == addresses) {
+                return Ok(());
+            }
+            let record =
+                core.members.sign(core.identity.replica, &core.identity.key, &Body::Address { addresses })?;
+            add(core, vec![record])?;
+            Ok(())
+        })?;
+        self.tell(&[]);
+        Ok(())
+    }
+}
+
+pub(super) fn encoded(members: &Members) -> Vec<Vec<u8>> {
+    members.records().map(|record| record.encoded().to_vec()).collect()
+}
+
+/// Why a guest was not let in.
+#[derive(Debug)]
+pub(super) enum AdmitError {
+    /// It is the guest's ticket.
+    Refused(Fault),
+    /// It is this replica.
+    Replica(ReplicaError),
+}

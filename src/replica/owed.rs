@@ -1,0 +1,79 @@
+//! Bodies that are owed: messages are shown here, their bodies are elsewhere yet.
+
+use super::ReplicaError;
+use crate::blob::BlobId;
+use crate::mailbox::{Change, EntryId, MailboxId, ReplicaId};
+use crate::store::{BodyStore, Txn};
+use crate::uid::{Account, Table, Tables, TablesMut, View};
+
+/// A body to be fetched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Owed {
+    key: Vec<u8>,
+    pub(super) blob: BlobId,
+    /// A message that needs it.
+    pub(super) entry: EntryId,
+    pub(super) size: u64,
+}
+
+/// INBOX before the rest, then the newest first.
+fn key(mailbox: MailboxId, internal_date: i64, blob: &BlobId, entry: EntryId) -> Vec<u8> {
+    let mut key = vec![u8::from(mailbox != MailboxId::inbox())];
+    key.extend((!(internal_date as u64 ^ 1 << 63)).to_be_bytes());
+    key.extend(blob.as_bytes());
+    key.extend(entry.as_bytes());
+    key
+}
+
+/// Notes the bodies that packs bring and that are not here. What this replica itself wrote has its bodies, unless it copied
+/// a message whose body is owed.
+pub(super) fn note(
+    account: &Account,
+    txn: &mut Txn<'_>,
+    bodies: &BodyStore,
+    own: ReplicaId,
+    batch: &[Change],
+) -> Result<(), ReplicaError> {
+    let owes = !txn.range(Table::Owed, &[], &[], 1)?.is_empty();
+    for change in batch.iter().filter(|change| owes || change.replica() != own) {
+        for id in &change.touched().packs {
+            let Some(pack) = account.document().pack(*id) else { continue };
+            for (index, message) in pack.messages.iter().enumerate() {
+                if bodies.contains(message.blob)? {
+                    continue;
+                }
+                let entry = pack.entry_id(*id, index);
+                let key = key(pack.mailbox, message.internal_date, &message.blob, entry);
+                txn.put(Table::Owed, &key, &message.size.to_be_bytes())?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The first `limit` owed bodies after `after`, most urgent first.
+pub(super) fn list(
+    tables: &impl Tables,
+    after: Option<&Owed>,
+    limit: usize,
+) -> Result<Vec<Owed>, ReplicaError> {
+    let from = after.map_or(Vec::new(), |owed| [owed.key.as_slice(), &[0]].concat());
+    let read = |(key, value): (Vec<u8>, Vec<u8>)| {
+        let blob = BlobId::from_bytes(key.get(9..41)?.try_into().ok()?);
+        let entry = EntryId::from_slice(key.get(41..57)?)?;
+        let size = u64::from_be_bytes(value.get(..8)?.try_into().ok()?);
+        Some(Owed { key, blob, entry, size })
+    };
+    Ok(tables.range(Table::Owed, &from, &[], limit)?.into_iter().filter_map(read).collect())
+}
+
+/// Whether a body that is owed is needed now. An expunged message's is not; a merge may bring the message back, so the debt
+/// stays.
+pub(super) fn is_needed(view: &View<'_, impl Tables>, owed: &Owed) -> Result<bool, ReplicaError> {
+    Ok(view.entry(owed.entry)?.is_some_and(|(_, _, mailbox)| mailbox.is_some()))
+}
+
+/// A debt that is settled.
+pub(super) fn settle(tables: &mut impl TablesMut, owed: &Owed) -> Result<(), ReplicaError> {
+    Ok(tables.remove(Table::Owed, &owed.key)?)
+}

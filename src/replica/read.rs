@@ -1,0 +1,146 @@
+//! What clients are shown, and how the replica is.
+
+use std::io::Read;
+
+use super::core::Core;
+use super::{Replica, ReplicaError, owed};
+use crate::blob::BlobId;
+use crate::mailbox::{AccountId, EntryId, MailboxId, MailboxName, ReplicaId, Uid};
+use crate::member::Role;
+use crate::store::Reader;
+use crate::uid::{Mailbox, Shown, View};
+
+/// How a replica is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// The account.
+    pub account: AccountId,
+    /// The replica.
+    pub replica: ReplicaId,
+    /// What it does.
+    pub role: Role,
+    /// Whether it can show UIDs: a new server cannot before its first sync.
+    pub ready: bool,
+    /// Changes in the account.
+    pub changes: u64,
+    /// Bodies that have not arrived yet.
+    pub owed_bodies: u64,
+    /// Their size in bytes.
+    pub owed_bytes: u64,
+}
+
+/// The index as of one commit.
+pub(super) struct Snapshot {
+    reader: Reader,
+    account: AccountId,
+    observer: bool,
+}
+
+impl Snapshot {
+    pub(super) fn view(&self) -> View<'_, Reader> {
+        View::new(&self.reader, self.account, self.observer)
+    }
+
+    pub(super) fn tables(&self) -> &Reader {
+        &self.reader
+    }
+}
+
+impl Replica {
+    pub(super) fn view(&self) -> Result<Snapshot, ReplicaError> {
+        let observer = self.role()? == Role::Observer;
+        Ok(Snapshot { reader: self.0.handle.reader()?, account: self.account(), observer })
+    }
+
+    /// What this replica does.
+    pub fn role(&self) -> Result<Role, ReplicaError> {
+        self.with(|core| Ok(core.role()))
+    }
+
+    /// The mailboxes by name, each ready to be shown.
+    pub fn mailboxes(&self) -> Result<Vec<Mailbox>, ReplicaError> {
+        self.settle(None)?;
+        Ok(self.view()?.view().mailboxes()?)
+    }
+
+    /// One mailbox by its name.
+    pub fn mailbox(&self, name: &MailboxName) -> Result<Mailbox, ReplicaError> {
+        let id = self.show(name)?;
+        let mailbox = self.view()?.view().mailbox(id)?;
+        Ok(mailbox.ok_or_else(|| crate::uid::AccountError::NoMailbox { name: name.clone() })?)
+    }
+
+    /// Messages of a mailbox from UID `from` on, ascending, `limit` at most. Costs about 10 µs each.
+    pub fn messages(&self, name: &MailboxName, from: Uid, limit: usize) -> Result<Vec<Shown>, ReplicaError> {
+        let id = self.show(name)?;
+        Ok(self.view()?.view().messages(id, from, limit)?)
+    }
+
+    /// Every message of every mailbox, claimed or not, in no particular order.
+    pub(super) fn entries_of(&self, mailbox: MailboxId) -> Result<Vec<EntryId>, ReplicaError> {
+        Ok(self.view()?.view().entries_of(mailbox)?)
+    }
+
+    /// The body of a message, streamed. An expunged message's is given too, while it is here.
+    pub fn body(&self, entry: EntryId) -> Result<impl Read + Send + use<>, ReplicaError> {
+        let found = self.view()?.view().entry(entry)?;
+        let (blob, _, _) = found.ok_or(ReplicaError::NoEntry { entry })?;
+        if !self.0.handle.bodies().contains(blob)? {
+            return Err(ReplicaError::Owed { entry, blob });
+        }
+        Ok(self.0.handle.bodies().open_at(blob, 0)?)
+    }
+
+    /// Whether a body is here.
+    pub fn has_body(&self, blob: BlobId) -> Result<bool, ReplicaError> {
+        Ok(self.0.handle.bodies().contains(blob)?)
+    }
+
+    /// How the replica is. Does not load the document.
+    pub fn status(&self) -> Result<Status, ReplicaError> {
+        let (replica, role, ready) =
+            self.with(|core| Ok((core.identity.replica, core.role(), core.is_ready()?)))?;
+        let snapshot = self.view()?;
+        let (mut owed_bodies, mut owed_bytes) = (0, 0);
+        for body in self.owed(&snapshot, usize::MAX)? {
+            owed_bodies += 1;
+            owed_bytes += body.size;
+        }
+        let changes = snapshot.tables().vector()?.values().sum();
+        Ok(Status { account: self.account(), replica, role, ready, changes, owed_bodies, owed_bytes })
+    }
+
+    /// The first `limit` bodies that are owed and needed.
+    pub(super) fn owed(&self, snapshot: &Snapshot, limit: usize) -> Result<Vec<owed::Owed>, ReplicaError> {
+        let (mut found, mut last) = (Vec::new(), None);
+        while found.len() < limit {
+            let part = owed::list(snapshot.tables(), last.as_ref(), 1000)?;
+            let Some(end) = part.last().cloned() else { break };
+            for body in part {
+                if found.len() < limit && owed::is_needed(&snapshot.view(), &body)? {
+                    found.push(body);
+                }
+            }
+            last = Some(end);
+        }
+        Ok(found)
+    }
+
+    /// Names what this replica has: equal on two replicas exactly if they have the same changes and members.
+    pub fn digest(&self) -> Result<[u8; 16], ReplicaError> {
+        self.with(|core| digest(core))
+    }
+}
+
+pub(super) fn digest(core: &Core) -> Result<[u8; 16], ReplicaError> {
+    Ok(digest_of(&core.members.digest(), &Core::heads(&core.store.reader()?)?))
+}
+
+pub(super) fn digest_of(members: &[u8; 16], heads: &[[u8; 32]]) -> [u8; 16] {
+    let mut hasher = blake3::Hasher::new_derive_key("postmerge 1 state digest");
+    hasher.update(members);
+    hasher.update(&heads.concat());
+    let mut digest = [0; 16];
+    digest.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
+    digest
+}
