@@ -365,6 +365,10 @@ impl Link {
         if in_sync {
             self.note_members()?;
             self.heard_inviter()?;
+            // Nothing was exchanged, so there is nothing to acknowledge unless bodies are still to come.
+            if self.replica.owed(&self.replica.view()?, 1)?.is_empty() {
+                self.held_theirs = self.peer_digest;
+            }
             self.want_more()?;
         }
         Ok(())

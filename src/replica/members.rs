@@ -89,6 +89,7 @@ pub(super) fn succeed(core: &mut Core, state: Option<&Path>) -> Result<(), Repli
     let record = core.members.sign(old, &old_key, &body)?;
     let reader = core.store.reader()?;
     let inside = core.account()?.highest_uid_validity(&reader)?;
+    let granted = core.is_ready()?.then_some(reader.vector()?);
     drop(reader);
     let floor = restore_floor(inside, core.outside());
     add(core, vec![record])?;
@@ -97,8 +98,10 @@ pub(super) fn succeed(core: &mut Core, state: Option<&Path>) -> Result<(), Repli
     core.identity = identity;
     core.set_watch(Watch::new(state, &core.identity));
     core.unload();
-    let restored = LocalRecord::Restored { floor, time: now() };
-    core.change(&[restored], |_, _| Ok(((), Written::default())))?;
+    let mut records = vec![LocalRecord::Restored { floor, time: now() }];
+    // What the old replica was ready for, its successor is too; who invited it is of no matter any more.
+    records.extend(granted.map(LocalRecord::Granted));
+    core.change(&records, |_, _| Ok(((), Written::default())))?;
     core.change(&[], |account, txn| Ok(((), account.settle(txn, now(), None)?)))?;
     Ok(())
 }

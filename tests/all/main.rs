@@ -1,0 +1,4 @@
+//! What only whole replicas can show: real stores, real sessions, real documents.
+
+mod pair;
+mod sync;
