@@ -173,6 +173,11 @@ impl Link {
         }
     }
 
+    /// Asks for no bodies in this conversation: they are found elsewhere, or fetched later.
+    pub fn leave_bodies(&mut self) {
+        self.fetching.leave();
+    }
+
     /// Takes bytes from the peer, at most 64 KiB at a time.
     pub fn receive(&mut self, bytes: &[u8], now: Duration) -> Result<(), LinkError> {
         self.now = now;

@@ -107,10 +107,11 @@ pub(super) fn succeed(core: &mut Core, state: Option<&Path>) -> Result<(), Repli
 }
 
 impl Replica {
-    /// Makes a ticket with which one replica can join, once. Whatever it gives away is given away durably before this
+    /// Makes a ticket with which one replica can join, once, and tells the others the addresses in it. Whatever it gives away is given away durably before this
     /// returns.
     pub fn invite(&self, invitation: &Invitation) -> Result<Ticket, ReplicaError> {
         let time = now().max(0) as u64;
+        self.announce(invitation.addresses.clone())?;
         let ticket = self.with(|core| {
             let offer = OfferId::from_bytes(random()?);
             let (replica, expires_at) = (core.identity.replica, time + invitation.valid_for);

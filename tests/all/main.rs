@@ -1,4 +1,5 @@
 //! What only whole replicas can show: real stores, real sessions, real documents.
 
 mod pair;
+mod quic;
 mod sync;
