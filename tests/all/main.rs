@@ -2,4 +2,5 @@
 
 mod pair;
 mod quic;
+mod rules;
 mod sync;
