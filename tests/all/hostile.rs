@@ -36,6 +36,7 @@ impl Rogue {
             state: State::default(),
             members: [0; 8],
             counter: 0,
+            introduction: Vec::new(),
         };
         let session = Session::initiate(local, &key, [4; 32], Duration::ZERO);
         Rogue { session, changes, bundle: None }

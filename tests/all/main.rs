@@ -3,5 +3,6 @@
 mod hostile;
 mod pair;
 mod quic;
+mod repair;
 mod rules;
 mod sync;
