@@ -10,6 +10,7 @@
 
 mod assembler;
 mod bodies;
+mod compact;
 mod error;
 mod event;
 mod frame;

@@ -49,8 +49,9 @@ pub(super) enum Frame {
     Have {
         changes: VersionVector,
     },
+    /// Changes as a [`Compactor`](super::compact::Compactor) packs them.
     Changes {
-        changes: Vec<Vec<u8>>,
+        packed: Vec<u8>,
     },
     ChangesEnd {
         digest: Digest,
@@ -155,8 +156,9 @@ impl Frame {
                 out.array(2).uint(*code).text(text);
             }
             Frame::Bye | Frame::Ignored => {}
-            Frame::Members { records: list } | Frame::Changes { changes: list } => {
-                write_list(&mut out, list);
+            Frame::Members { records } => write_list(&mut out, records),
+            Frame::Changes { packed } => {
+                out.bytes(packed);
             }
             Frame::Have { changes } | Frame::Known { changes } => write_vector(&mut out, changes),
             Frame::ChangesEnd { digest, changes } => {
@@ -274,7 +276,7 @@ fn decode_exchange(kind: u8, reader: &mut Reader<'_>) -> Result<Frame, Malformed
     Ok(match kind {
         0x10 => Frame::Members { records: read_list(reader, MAX_RECORDS, MAX_RECORD)? },
         0x11 => Frame::Have { changes: read_vector(reader)? },
-        0x12 => Frame::Changes { changes: read_list(reader, MAX_CHANGES, super::MAX_CHANGE)? },
+        0x12 => Frame::Changes { packed: reader.bytes()?.to_vec() },
         0x13 => {
             let later = reader.fields(2)?;
             let frame = Frame::ChangesEnd { digest: reader.exactly()?, changes: read_vector(reader)? };
