@@ -6,6 +6,8 @@ mod bytes;
 pub mod mailbox;
 pub mod maildir;
 pub mod member;
+#[cfg(feature = "net")]
+pub mod net;
 pub mod replica;
 pub mod store;
 pub mod sync;

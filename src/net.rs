@@ -11,6 +11,7 @@
 mod backoff;
 mod connection;
 mod endpoint;
+mod node;
 mod stdio;
 mod tls;
 
@@ -20,6 +21,7 @@ use std::time::Duration;
 pub use backoff::{Backoff, MAX_BACKOFF};
 pub use connection::{Connection, Link, Reader, Traffic, Writer};
 pub use endpoint::{Endpoint, Incoming};
+pub use node::{Node, NodeError, PeerState, SyncResult, talk};
 pub use stdio::pipe;
 
 use crate::member::PeerId;

@@ -173,6 +173,11 @@ impl Link {
         }
     }
 
+    /// Asks for no bodies in this conversation: they are found elsewhere, or fetched later.
+    pub fn leave_bodies(&mut self) {
+        self.fetching.leave();
+    }
+
     /// Takes bytes from the peer, at most 64 KiB at a time.
     pub fn receive(&mut self, bytes: &[u8], now: Duration) -> Result<(), LinkError> {
         self.now = now;
@@ -302,7 +307,12 @@ impl Link {
             self.session.fail(Refusal::WrongAccount);
             return Ok(());
         }
-        let member = replica.with(|core| Ok(core.members.get(hello.replica).cloned()))?;
+        let member = replica.with(|core| {
+            if core.members.get(hello.replica).is_none() {
+                members::introduce(core, hello)?;
+            }
+            Ok(core.members.get(hello.replica).cloned())
+        })?;
         let here = |member: &Member| self.endpoint.is_none_or(|endpoint| endpoint == member.endpoint);
         let refusal = match &member {
             None => Some(Refusal::UnknownReplica),
@@ -365,6 +375,10 @@ impl Link {
         if in_sync {
             self.note_members()?;
             self.heard_inviter()?;
+            // Nothing was exchanged, so there is nothing to acknowledge unless bodies are still to come.
+            if self.replica.owed(&self.replica.view()?, 1)?.is_empty() {
+                self.held_theirs = self.peer_digest;
+            }
             self.want_more()?;
         }
         Ok(())
@@ -425,5 +439,13 @@ fn local(core: &mut super::core::Core) -> Result<Local, ReplicaError> {
     let state = State { digest: digest(core)?, changes: reader.vector()? };
     let members = core.members.digest()[..8].try_into().expect("eight of sixteen bytes");
     let counter = crate::uid::Account::counter(&reader)?;
-    Ok(Local { account: core.identity.account, replica: core.identity.replica, state, members, counter })
+    let introduction = members::introduction(&core.members, core.identity.replica);
+    Ok(Local {
+        account: core.identity.account,
+        replica: core.identity.replica,
+        state,
+        members,
+        counter,
+        introduction,
+    })
 }

@@ -11,7 +11,7 @@ use crate::mailbox::{AccountId, ReplicaId};
 use crate::member::{
     Body, Member, Members, OfferId, OfferState, PeerId, Record, Role, SecretKey, Status, Ticket,
 };
-use crate::sync::{Fault, Join, Refusal};
+use crate::sync::{Fault, Join, MAX_INTRODUCTION, PeerHello, Refusal};
 use crate::uid::Written;
 
 /// What an invitation is to say.
@@ -89,6 +89,7 @@ pub(super) fn succeed(core: &mut Core, state: Option<&Path>) -> Result<(), Repli
     let record = core.members.sign(old, &old_key, &body)?;
     let reader = core.store.reader()?;
     let inside = core.account()?.highest_uid_validity(&reader)?;
+    let granted = core.is_ready()?.then_some(reader.vector()?);
     drop(reader);
     let floor = restore_floor(inside, core.outside());
     add(core, vec![record])?;
@@ -97,17 +98,44 @@ pub(super) fn succeed(core: &mut Core, state: Option<&Path>) -> Result<(), Repli
     core.identity = identity;
     core.set_watch(Watch::new(state, &core.identity));
     core.unload();
-    let restored = LocalRecord::Restored { floor, time: now() };
-    core.change(&[restored], |_, _| Ok(((), Written::default())))?;
+    let mut records = vec![LocalRecord::Restored { floor, time: now() }];
+    // What the old replica was ready for, its successor is too; who invited it is of no matter any more.
+    records.extend(granted.map(LocalRecord::Granted));
+    core.change(&records, |_, _| Ok(((), Written::default())))?;
     core.change(&[], |account, txn| Ok(((), account.settle(txn, now(), None)?)))?;
     Ok(())
 }
 
+/// The records by which a restored store became `replica`, oldest first; none for most replicas.
+pub(super) fn introduction(members: &Members, replica: ReplicaId) -> Vec<Vec<u8>> {
+    let (mut records, mut next) = (Vec::new(), replica);
+    while records.len() < MAX_INTRODUCTION {
+        let made =
+            |record: &&Record| matches!(record.body(), Body::Succeed { replica, .. } if *replica == next);
+        let Some(record) = members.records().find(made) else { break };
+        records.insert(0, record.encoded().to_vec());
+        next = record.author();
+    }
+    records
+}
+
+/// Takes the records with which a peer says how it became who it is, if they make it a member. They are signed by members.
+pub(super) fn introduce(core: &mut Core, hello: &PeerHello) -> Result<(), ReplicaError> {
+    let records: Vec<Record> =
+        hello.introduction.iter().filter_map(|bytes| Record::decode(bytes).ok()).collect();
+    let mut trial = core.members.clone();
+    if trial.union(records.clone()).is_ok() && trial.is_active(hello.replica) {
+        add(core, records)?;
+    }
+    Ok(())
+}
+
 impl Replica {
-    /// Makes a ticket with which one replica can join, once. Whatever it gives away is given away durably before this
+    /// Makes a ticket with which one replica can join, once, and tells the others the addresses in it. Whatever it gives away is given away durably before this
     /// returns.
     pub fn invite(&self, invitation: &Invitation) -> Result<Ticket, ReplicaError> {
         let time = now().max(0) as u64;
+        self.announce(invitation.addresses.clone())?;
         let ticket = self.with(|core| {
             let offer = OfferId::from_bytes(random()?);
             let (replica, expires_at) = (core.identity.replica, time + invitation.valid_for);

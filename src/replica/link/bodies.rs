@@ -22,6 +22,8 @@ pub(super) struct Fetching {
     arrived_bytes: u64,
     /// How far the list of what is owed was read.
     last: Option<Owed>,
+    /// Whether bodies are left alone in this conversation.
+    left_alone: bool,
 }
 
 /// Bodies after which the list of what is owed is brought up to date, and bytes.
@@ -32,11 +34,18 @@ impl Fetching {
     pub(super) fn is_idle(&self) -> bool {
         self.open.is_empty()
     }
+
+    pub(super) fn leave(&mut self) {
+        self.left_alone = true;
+    }
 }
 
 impl Link {
     /// Asks for as many owed bodies as may be open. When there are none left, says that all are held.
     pub(super) fn want_more(&mut self) -> Result<(), LinkError> {
+        if self.fetching.left_alone {
+            return Ok(());
+        }
         let snapshot = self.replica.view()?;
         let mut wants = Vec::new();
         'fill: while wants.len() < self.session.want_room() {

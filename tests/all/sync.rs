@@ -1,0 +1,144 @@
+//! Two and more replicas: pairing, exchange, splits and healing.
+
+use postmerge::member::Role;
+use postmerge::replica::LinkEvent;
+
+use crate::pair::{Home, copy_dir, name, pump};
+
+#[test]
+fn a_guest_joins_and_has_everything_with_the_same_uids() {
+    let first = Home::found(Role::Server);
+    first.replica.create_mailbox(&name("Work"), None).unwrap();
+    for n in 0..300 {
+        first.append(if n % 3 == 0 { "Work" } else { "INBOX" }, &format!("Subject: {n}\n\nbody {n}\n"));
+    }
+    let second = first.invite(Role::Server, 2);
+    assert_eq!(first.picture(), second.picture());
+    assert_eq!(first.picture()["INBOX"].len(), 200);
+}
+
+#[test]
+fn what_both_did_apart_heals_and_no_uid_is_two_messages() {
+    let first = Home::found(Role::Server);
+    let shared = first.append("INBOX", "Subject: shared\n\nbody\n");
+    let second = first.invite(Role::Server, 2);
+    let (a, b) = (first.append("INBOX", "Subject: a\n\n1\n"), second.append("INBOX", "Subject: b\n\n2\n"));
+    let (uid_a, uid_b) = (first.uid_of("INBOX", a).unwrap(), second.uid_of("INBOX", b).unwrap());
+    assert_ne!(uid_a, uid_b, "lanes keep UIDs apart");
+    let validity = first.replica.mailbox(&name("INBOX")).unwrap().uid_validity;
+    second.sync(&first);
+    assert_eq!(first.picture(), second.picture());
+    assert_eq!(first.uid_of("INBOX", shared), second.uid_of("INBOX", shared));
+    // The lower of the two was passed by: it is burned, and its message has a new UID above both.
+    let lower = if uid_a < uid_b { a } else { b };
+    let higher = if uid_a < uid_b { b } else { a };
+    assert_eq!(first.uid_of("INBOX", higher), Some(uid_a.max(uid_b)));
+    assert!(first.uid_of("INBOX", lower).unwrap() > uid_a.max(uid_b));
+    assert_eq!(first.replica.mailbox(&name("INBOX")).unwrap().uid_validity, validity);
+}
+
+#[test]
+fn a_no_op_says_little_and_is_in_sync() {
+    let first = Home::found(Role::Server);
+    first.append("INBOX", "Subject: x\n\n");
+    let second = first.invite(Role::Observer, 2);
+    second.sync(&first);
+    let events = second.sync(&first);
+    assert!(matches!(events[..], [LinkEvent::Accepted { in_sync: true, .. }]), "{events:?}");
+}
+
+#[test]
+fn an_observer_shows_private_uids_and_never_claims() {
+    let first = Home::found(Role::Server);
+    let second = first.invite(Role::Observer, 2);
+    let entry = second.append("INBOX", "Subject: from the laptop\n\n");
+    let private = second.uid_of("INBOX", entry);
+    assert!(private.is_some());
+    let shown = second.replica.messages(&name("INBOX"), postmerge::mailbox::Uid::FIRST, 9).unwrap();
+    assert_eq!(shown[0].shared_uid, None);
+    second.sync(&first);
+    assert_eq!(first.picture(), second.picture());
+    let shown = second.replica.messages(&name("INBOX"), postmerge::mailbox::Uid::FIRST, 9).unwrap();
+    assert_eq!(shown[0].shared_uid, first.uid_of("INBOX", entry));
+    assert_eq!(Some(shown[0].uid), private);
+    let (ours, theirs) = (second.replica.mailbox(&name("INBOX")), first.replica.mailbox(&name("INBOX")));
+    assert_ne!(ours.unwrap().uid_validity, theirs.unwrap().uid_validity);
+}
+
+#[test]
+fn a_chain_carries_what_its_ends_do() {
+    let first = Home::found(Role::Server);
+    let second = first.invite(Role::Observer, 2);
+    // The third is let in by the first, and talks to the second only from then on.
+    let third = first.invite(Role::Server, 3);
+    first.sync(&second);
+    let entry = third.append("INBOX", "Subject: from the end of the chain\n\n");
+    third.sync(&second);
+    second.sync(&first);
+    assert_eq!(first.picture(), third.picture());
+    assert!(first.uid_of("INBOX", entry).is_some());
+}
+
+#[test]
+fn large_bodies_stream_and_go_on_after_a_cut() {
+    let first = Home::found(Role::Server);
+    let big: String =
+        (0..200_000u64).map(|n| format!("{:016x}\n", n.wrapping_mul(0x9e37_79b9_7f4a_7c15))).collect();
+    let entry = first.append("INBOX", &format!("Subject: big\n\n{big}"));
+    let (guest, (mut from, mut to)) = first.invite_linked(Role::Observer, 2);
+    // Cut it after the first pieces.
+    let (mut carried, mut now) = (0, std::time::Duration::ZERO);
+    while carried < 1 << 20 {
+        now += std::time::Duration::from_millis(1);
+        while let Some(bytes) = from.poll_send(4096).unwrap() {
+            to.receive(&bytes, now).unwrap();
+        }
+        if let Some(bytes) = to.poll_send(64 << 10).unwrap() {
+            carried += bytes.len();
+            from.receive(&bytes, now).unwrap();
+        }
+    }
+    drop((from, to));
+    let owed = guest.replica.status().unwrap();
+    assert_eq!(
+        (owed.owed_bodies, guest.replica.has_body(postmerge::blob::BlobId::of(b"x")).unwrap()),
+        (1, false)
+    );
+    let shown = guest.replica.messages(&name("INBOX"), postmerge::mailbox::Uid::FIRST, 9).unwrap();
+    assert_eq!(shown[0].entry, entry, "a message is shown before its body is here");
+    let (from, to) = guest.links(&first);
+    let events = pump(from, to).unwrap();
+    assert!(
+        events.iter().any(|event| matches!(event, LinkEvent::Bodies { count: 1, left: 0, .. })),
+        "{events:?}"
+    );
+    assert_eq!(first.picture(), guest.picture());
+}
+
+#[test]
+fn a_store_that_was_copied_back_goes_on_as_another_replica() {
+    let mut first = Home::found(Role::Server);
+    let mut old = Vec::new();
+    for n in 0..3 {
+        old.push(first.append("INBOX", &format!("Subject: {n}\n\n")));
+    }
+    first.replica.close().unwrap();
+    let backup = tempfile::TempDir::new().unwrap();
+    copy_dir(&first.store(), backup.path());
+    first.reopen();
+    let lost = first.append("INBOX", "Subject: lost with the disk\n\n");
+    let before = first.replica.mailbox(&name("INBOX")).unwrap();
+    let uid = first.uid_of("INBOX", lost).unwrap();
+    let id = first.replica.id().unwrap();
+    first.replica.close().unwrap();
+    std::fs::remove_dir_all(first.store()).unwrap();
+    copy_dir(backup.path(), &first.store());
+    first.replica = postmerge::replica::Replica::open(&first.store(), Some(&first.state())).unwrap();
+    assert_ne!(first.replica.id().unwrap(), id);
+    let after = first.replica.mailbox(&name("INBOX")).unwrap();
+    assert!(after.uid_validity > before.uid_validity, "a client must not believe its cache");
+    let new = first.append("INBOX", "Subject: new\n\n");
+    assert!(first.uid_of("INBOX", new).is_some());
+    assert_eq!(old.len() + 1, first.picture()["INBOX"].len());
+    let _ = uid;
+}
