@@ -1,6 +1,5 @@
 //! A mailbox that lives on many machines at once and never lies to a mail client.
 
-#[cfg(feature = "net")]
 pub mod blob;
 mod bytes;
 pub mod mailbox;
