@@ -1,14 +1,13 @@
 //! What clients are shown, and how the replica is.
 
-use std::collections::VecDeque;
 use std::io::Read;
 
 use super::core::Core;
 use super::{Replica, ReplicaError, owed};
 use crate::blob::BlobId;
-use crate::mailbox::{AccountId, Change, DocumentError, EntryId, MailboxId, MailboxName, ReplicaId, Uid};
+use crate::mailbox::{AccountId, EntryId, MailboxId, MailboxName, ReplicaId, Uid};
 use crate::member::Role;
-use crate::store::{CheckReport, Level, Position, Progress, Reader, Record};
+use crate::store::Reader;
 use crate::uid::{Mailbox, Shown, View};
 
 /// How a replica is.
@@ -127,41 +126,21 @@ impl Replica {
         Ok(found)
     }
 
-    /// The last `limit` changes, oldest first, each with the commit that brought it here.
-    pub fn history(&self, limit: usize) -> Result<Vec<(Position, Change)>, ReplicaError> {
-        let reader = self.0.handle.reader()?;
-        let (mut found, mut until) = (VecDeque::new(), reader.position().0);
-        // A commit holds a change or more, seldom none, so that this looks at little more than it gives.
-        while found.len() < limit && until > 0 {
-            let from = until.saturating_sub(limit.clamp(1, 1000) as u64);
-            let mut part = Vec::new();
-            for group in reader.groups_after(Position(from))? {
-                let group = group?;
-                if group.position.0 > until {
-                    break;
-                }
-                for record in group.records {
-                    if let Record::Change(change) = record {
-                        let change = Change::vet(&change.bytes).map_err(DocumentError::from)?;
-                        part.push((group.position, change));
-                    }
-                }
-            }
-            part.into_iter().rev().for_each(|change| found.push_front(change));
-            until = from;
+    /// After a repair: finds messages whose bodies are gone and notes them as owed, so that a peer is asked for them. Gives
+    /// how many. Costs O(messages).
+    pub fn note_lost_bodies(&self) -> Result<u64, ReplicaError> {
+        let mut lost = 0;
+        for mailbox in self.view()?.view().mailboxes()? {
+            let entries = self.entries_of(mailbox.id)?;
+            lost += self.with(|core| {
+                let bodies = core.store.bodies().clone();
+                let mut txn = core.store.begin()?;
+                let count = owed::note_entries(&mut txn, &bodies, self.account(), mailbox.id, &entries)?;
+                txn.commit()?;
+                Ok(count)
+            })?;
         }
-        found.drain(..found.len().saturating_sub(limit));
-        Ok(found.into())
-    }
-
-    /// Looks at every file of the store, while it is used.
-    pub fn check(
-        &self,
-        level: Level,
-        progress: &mut dyn FnMut(Progress),
-    ) -> Result<CheckReport, ReplicaError> {
-        let checker = self.with(|core| Ok(core.store.checker()?))?;
-        Ok(checker.check(level, progress)?)
+        Ok(lost)
     }
 
     /// Names what this replica has: equal on two replicas exactly if they have the same changes and members.
