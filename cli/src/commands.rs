@@ -130,6 +130,11 @@ fn on_replica(command: &Command, setup: &Setup) -> anyhow::Result<Code> {
             opened => break opened?,
         }
     };
+    if replica.peers()?.is_empty() {
+        let path = setup.store.clone();
+        let what = "the join that was begun here did not come to its end; run it again";
+        return Err(anyhow::Error::from(ReplicaError::NoReplica { path }).context(what));
+    }
     let mut cx = local(setup, replica.clone());
     let result = command.run(&mut cx).and_then(|code| Ok(cx.out.flush().map(|()| code)?));
     replica.close()?;

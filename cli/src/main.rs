@@ -17,6 +17,7 @@ mod text;
 use std::process::ExitCode;
 
 use clap::Parser;
+use tokio::signal::unix::SignalKind;
 use tracing_subscriber::EnvFilter;
 
 use crate::args::Cli;
@@ -46,8 +47,10 @@ fn run(cli: &Cli) -> anyhow::Result<Code> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let setup = Setup::new(cli, runtime.handle().clone())?;
     if !cli.command.handles_signals() {
-        runtime.spawn(async {
-            if tokio::signal::ctrl_c().await.is_ok() {
+        let _inside = runtime.enter();
+        let mut interrupt = tokio::signal::unix::signal(SignalKind::interrupt())?;
+        runtime.spawn(async move {
+            if interrupt.recv().await.is_some() {
                 // Nothing that was acknowledged is lost: the next open replays the log.
                 std::process::exit(Code::INTERRUPTED.value().into());
             }

@@ -1,6 +1,7 @@
 use std::path::Path;
 
 use clap::Args;
+use postmerge::replica::Replica;
 use postmerge::store::{Level, Progress, Store};
 use serde::Serialize;
 
@@ -66,6 +67,10 @@ impl Check {
         let mut bars: Sink = progress::paced(progress::on_terminal());
         let report = if self.repair && !self.dry_run {
             let done = Store::repair(&setup.store, &mut start(&mut bars, &setup.store))?;
+            let replica = Replica::open(&setup.store, setup.state())?;
+            // So that the next sync asks for them.
+            replica.note_lost_bodies()?;
+            replica.close()?;
             if done.lost_local {
                 eprintln!("warning: records that no peer has may be lost: UIDs that were shown may change");
             }

@@ -3,8 +3,9 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use clap::Args;
 use postmerge::member::{Member, Ticket};
-use postmerge::net::Node;
-use postmerge::replica::{LinkEvent, Replica};
+use postmerge::net::{Node, NodeError};
+use postmerge::replica::{LinkError, LinkEvent, Replica};
+use postmerge::sync::{Refusal, SessionError};
 
 use super::import::{self, How};
 use crate::context::Code;
@@ -57,6 +58,7 @@ impl Join {
         if let Some(parent) = setup.store.parent() {
             std::fs::create_dir_all(parent)?;
         }
+        let fresh = !setup.store.join("STORE").exists();
         let replica = Replica::prepare_join(&setup.store, setup.state(), &ticket)?;
         let key = endpoint::read_or_make_key(&setup.store)?;
         let node = Node::new(replica.clone(), endpoint::unlisted(&key, &setup.runtime)?);
@@ -64,7 +66,15 @@ impl Join {
         let mut sink = progress::paced(progress::on_terminal());
         let mut meter = Meter::default();
         let mut progress = |event: &LinkEvent| meter.take(event, &mut sink);
-        setup.runtime.block_on(node.join(&ticket, name, bodies, &mut progress)).context("cannot join")?;
+        if let Err(error) = setup.runtime.block_on(node.join(&ticket, name, bodies, &mut progress)) {
+            sink(Step::End);
+            if fresh && is_final(&error) {
+                // Nobody let this replica in and nobody ever will; what was made for it is in the way.
+                drop((node, replica));
+                std::fs::remove_dir_all(&setup.store)?;
+            }
+            return Err(error).context("cannot join");
+        }
         let mut code = Code::DONE;
         if let Some(root) = adopt {
             let outcome = import::tree(&replica, &root, How { again: false, dry_run: false }, &mut sink)?;
@@ -103,6 +113,15 @@ impl Join {
         }
         Ok(text.parse::<Ticket>()?)
     }
+}
+
+/// Whether the ticket was refused, so that trying again is of no use.
+fn is_final(error: &NodeError) -> bool {
+    let NodeError::Link(LinkError::Session(SessionError::Refused { refusal, .. })) = error else {
+        return false;
+    };
+    use Refusal::{TicketAltered, TicketExpired, TicketUnknown, TicketUsed};
+    matches!(refusal, TicketUsed | TicketExpired | TicketAltered | TicketUnknown)
 }
 
 /// Makes bars of what a conversation tells: the total is what was owed when bodies began to come.

@@ -1,16 +1,25 @@
+use std::process::{Command as Process, Stdio};
+
 use clap::Args;
 use postmerge::member::Member;
 use postmerge::replica::LinkEvent;
 use serde::Serialize;
 
 use super::join::Meter;
+use super::stdio;
 use crate::context::{Code, Context};
-use crate::failure::{Failure, advice};
+use crate::failure::{Failure, Usage, advice};
 use crate::progress::Step;
 
 /// Exchanges everything once with each peer whose address is known; fit for cron.
 #[derive(Args)]
 pub(crate) struct Sync {
+    /// Talks through a command instead, such as `ssh host postmerge stdio`.
+    #[arg(long, value_name = "COMMAND")]
+    via: Option<String>,
+    /// Who answers there; needed if there are several peers.
+    #[arg(long, requires = "via")]
+    peer: Option<String>,
     /// Says with whom.
     #[arg(long)]
     dry_run: bool,
@@ -35,6 +44,9 @@ impl Sync {
             .into_iter()
             .filter(|peer| !peer.oneself && peer.member.status == postmerge::member::Status::Active);
         let members: Vec<_> = peers.map(|peer| peer.member).collect();
+        if let Some(command) = &self.via {
+            return self.through(cx, command, &members);
+        }
         let reachable = || members.iter().filter(|member| !member.addresses.is_empty());
         if reachable().next().is_none() {
             return match members.is_empty() {
@@ -59,17 +71,8 @@ impl Sync {
         (cx.progress)(Step::End);
         let mut rows = Vec::new();
         for done in results {
-            let name = done.member.name.to_string();
-            let error = done.result.err();
-            let text = error.as_ref().map(ToString::to_string);
-            if let Some(error) = error {
-                let error = anyhow::Error::from(error).context(format!("cannot sync with {name}"));
-                Failure::of(&error).print(&mut cx.err);
-            } else if !self.json {
-                writeln!(cx.out, "{name}: in sync")?;
-            }
-            let replica = done.member.replica.to_string();
-            rows.push(Row { peer: name, replica, synced: text.is_none(), error: text });
+            let result = done.result.map_err(anyhow::Error::from);
+            rows.push(self.row(cx, &done.member, result)?);
         }
         if self.json {
             cx.json(&rows)?;
@@ -78,5 +81,49 @@ impl Sync {
             0 => Code::FAILED,
             synced => Code::partly_if(synced < rows.len()),
         })
+    }
+
+    fn row(&self, cx: &mut Context<'_>, member: &Member, result: anyhow::Result<()>) -> anyhow::Result<Row> {
+        let (peer, replica) = (member.name.to_string(), member.replica.to_string());
+        let error = result.as_ref().err().map(ToString::to_string);
+        match result {
+            Err(error) => {
+                Failure::of(&error.context(format!("cannot sync with {peer}"))).print(&mut cx.err);
+            }
+            Ok(()) if !self.json => writeln!(cx.out, "{peer}: in sync")?,
+            Ok(()) => {}
+        }
+        Ok(Row { peer, replica, synced: error.is_none(), error })
+    }
+
+    /// With the one peer that answers on a command's pipes.
+    fn through(&self, cx: &mut Context<'_>, command: &str, members: &[Member]) -> anyhow::Result<Code> {
+        let member = match (&self.peer, members) {
+            (Some(name), _) => cx.replica.peer(name)?.member,
+            (None, [only]) => only.clone(),
+            (None, _) => {
+                return Err(Usage("there is more than one peer, or none; say --peer NAME".into()).into());
+            }
+        };
+        if self.dry_run {
+            writeln!(cx.out, "would sync with {} through `{command}`", member.name)?;
+            return Ok(Code::DONE);
+        }
+        let mut child = Process::new("sh");
+        child.arg("-c").arg(command).current_dir(&cx.cwd);
+        let mut child = child.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        let (mut out, input) = (child.stdin.take(), child.stdout.take());
+        let (Some(to), Some(from)) = (&mut out, input) else { anyhow::bail!("the command has no pipes") };
+        let peer = Some(member.replica);
+        let result = stdio::converse(&cx.setup.runtime, &cx.replica, peer, Box::new(from), to);
+        // The command ends once its input does.
+        drop(out);
+        child.wait()?;
+        let row = self.row(cx, &member, result)?;
+        let code = if row.synced { Code::DONE } else { Code::FAILED };
+        if self.json {
+            cx.json(&[row])?;
+        }
+        Ok(code)
     }
 }
