@@ -7,6 +7,7 @@
 mod core;
 mod identity;
 mod import;
+mod inspect;
 mod link;
 mod members;
 mod ops;
