@@ -1,7 +1,7 @@
 //! Two and more replicas: pairing, exchange, splits and healing.
 
 use postmerge::member::Role;
-use postmerge::replica::LinkEvent;
+use postmerge::replica::{Link, LinkEvent, Stay};
 
 use crate::pair::{Home, copy_dir, name, pump};
 
@@ -141,4 +141,33 @@ fn a_store_that_was_copied_back_goes_on_as_another_replica() {
     assert!(first.uid_of("INBOX", new).is_some());
     assert_eq!(old.len() + 1, first.picture()["INBOX"].len());
     let _ = uid;
+}
+
+#[test]
+fn bodies_that_are_more_urgent_than_those_before_are_fetched_in_the_same_conversation() {
+    let first = Home::found(Role::Server);
+    let second = first.invite(Role::Observer, 2);
+    let (_, mut to) = second.links(&first);
+    let (peer, now) = (first.replica.id().unwrap(), std::time::Duration::ZERO);
+    let from = Link::initiate(&second.replica, peer, Some(first.endpoint), [9; 32], Stay::Live, now);
+    let mut from = from.unwrap();
+    let turn = |from: &mut Link, to: &mut Link| {
+        for _ in 0..20 {
+            to.wake(now).unwrap();
+            while let Some(bytes) = from.poll_send(16 << 10).unwrap() {
+                to.receive(&bytes, now).unwrap();
+            }
+            while let Some(bytes) = to.poll_send(16 << 10).unwrap() {
+                from.receive(&bytes, now).unwrap();
+            }
+        }
+    };
+    turn(&mut from, &mut to);
+    for date in [1_000, 3_000, 2_000] {
+        let body = format!("Subject: {date}\n\n");
+        let added =
+            first.replica.append(&name("INBOX"), body.as_bytes(), Default::default(), Some(date)).unwrap();
+        turn(&mut from, &mut to);
+        assert!(second.replica.has_body(added.blob).unwrap(), "the body of {date}");
+    }
 }

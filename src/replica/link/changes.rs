@@ -111,6 +111,7 @@ impl Link {
         self.peer_digest = Some(digest);
         self.heard_inviter()?;
         self.claim_for_others()?;
+        self.fetching.look_again();
         self.want_more()?;
         let known = self.replica.view()?.tables().vector().map_err(crate::replica::ReplicaError::from)?;
         self.session.changes_known(known)?;
