@@ -231,7 +231,7 @@ impl Replica {
         records: Vec<Record>,
     ) -> Result<Replica, ReplicaError> {
         let store = Store::create(dir)?;
-        let identity = Identity { account, replica, key, instance: store.instance() };
+        let identity = Identity { account, replica, key, instance: store.instance(), succession: None };
         let members = Members::fold(account, records)?;
         members::write(dir, &members)?;
         // The identity comes last: without it there is no replica here.
@@ -246,7 +246,8 @@ impl Replica {
         }
         let store = Store::open(dir)?;
         let identity = Identity::read(dir)?;
-        let members = members::read(dir, identity.account)?;
+        let mut members = members::read(dir, identity.account)?;
+        members::finish_succession(&mut members, &identity, dir)?;
         Replica::start(store, identity, members, state)
     }
 
@@ -262,7 +263,7 @@ impl Replica {
         let mut core = Core::open(store, identity, members, watch)?;
         let known = core.store.reader()?.last_seq(core.identity.replica)?;
         if copied || core.outside().is_some_and(|outside| outside.seq > known) {
-            members::succeed(&mut core, state)?;
+            members::succeed(&mut core)?;
         }
         let shared = Shared { core: Mutex::new(Some(core)), handle, account, listeners: Mutex::default() };
         Ok(Replica(Arc::new(shared)))

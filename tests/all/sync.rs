@@ -171,3 +171,44 @@ fn bodies_that_are_more_urgent_than_those_before_are_fetched_in_the_same_convers
         assert!(second.replica.has_body(added.blob).unwrap(), "the body of {date}");
     }
 }
+
+#[test]
+fn a_rollback_that_only_a_peer_can_notice_is_noticed_by_the_peer() {
+    let mut first = Home::found(Role::Server);
+    let second = first.invite(Role::Server, 2);
+    first.append("INBOX", "Subject: kept\n\n");
+    first.replica.close().unwrap();
+    let backup = tempfile::TempDir::new().unwrap();
+    copy_dir(&first.store(), &backup.path().join("store"));
+    copy_dir(&first.state(), &backup.path().join("state"));
+    first.reopen();
+    let late = first.append("INBOX", "Subject: since the backup\n\n");
+    second.sync(&first);
+    let id = first.replica.id().unwrap();
+    // The whole machine goes back, notes and inodes and all: files are put back in place.
+    first.shut();
+    for part in ["store", "state"] {
+        restore_in_place(&backup.path().join(part), &first.dir.path().join(part));
+    }
+    first.open();
+    assert_eq!(first.replica.id().unwrap(), id, "nobody can tell yet");
+    let (from, to) = first.links(&second);
+    assert!(pump(from, to).is_err());
+    assert_ne!(first.replica.id().unwrap(), id);
+    first.sync(&second);
+    assert_eq!(first.picture(), second.picture());
+    assert!(first.uid_of("INBOX", late).is_some());
+}
+
+/// Overwrites files without making new ones, and removes what the backup does not have.
+fn restore_in_place(from: &std::path::Path, to: &std::path::Path) {
+    for entry in std::fs::read_dir(to).unwrap().map(Result::unwrap) {
+        let source = from.join(entry.file_name());
+        match (entry.file_type().unwrap().is_dir(), source.exists()) {
+            (true, true) => restore_in_place(&source, &entry.path()),
+            (false, true) => std::fs::write(entry.path(), std::fs::read(source).unwrap()).unwrap(),
+            (true, false) => std::fs::remove_dir_all(entry.path()).unwrap(),
+            (false, false) => std::fs::remove_file(entry.path()).unwrap(),
+        }
+    }
+}
