@@ -1,5 +1,6 @@
 //! Takes in a Maildir tree or an mbox file.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufReader, ErrorKind};
@@ -202,12 +203,13 @@ fn fate(
         return Ok("private: this replica is an observer");
     }
     if !importer.existed() {
-        return Ok("adopted");
+        return Ok("new ones: the name bore a higher UIDVALIDITY");
     }
-    let same = replica.mailbox(importer.mailbox())?.uid_validity == validity;
-    Ok(match same {
-        true => "as they are: the mailbox has this UIDVALIDITY already",
-        false => "new ones: the mailbox has another UIDVALIDITY",
+    let shown = replica.mailbox(importer.mailbox())?.uid_validity;
+    Ok(match shown.cmp(&validity) {
+        Ordering::Equal => "as they are: the mailbox has this UIDVALIDITY already",
+        Ordering::Greater => "new ones: the mailbox has a higher UIDVALIDITY",
+        Ordering::Less => "new ones: the mailbox has another UIDVALIDITY",
     })
 }
 

@@ -11,7 +11,18 @@ pub(crate) struct Found {
     pub(crate) uid: u32,
     pub(crate) flags: Vec<String>,
     pub(crate) date: u64,
-    pub(crate) body: Vec<u8>,
+    pub(crate) body: Body,
+}
+
+/// A body, which says little when a test fails.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Body(pub(crate) Vec<u8>);
+
+impl std::fmt::Debug for Body {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let start = &self.0[..self.0.len().min(20)];
+        write!(f, "{} bytes {:?}", self.0.len(), String::from_utf8_lossy(start))
+    }
 }
 
 /// UIDVALIDITY, UIDNEXT, messages.
@@ -106,7 +117,7 @@ fn read_folder(dir: &Path) -> Folder {
         let modified = fs::metadata(&path).unwrap().modified().unwrap();
         let date = modified.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
         let uid = uids.get(base).copied().unwrap_or_else(|| panic!("{base} has no UID"));
-        messages.push(Found { uid, flags, date, body: fs::read(&path).unwrap() });
+        messages.push(Found { uid, flags, date, body: Body(fs::read(&path).unwrap()) });
     }
     messages.sort();
     (number('V'), number('N'), messages)
