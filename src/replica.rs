@@ -16,6 +16,7 @@ mod read;
 mod record;
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use crate::blob::BlobId;
@@ -155,6 +156,8 @@ struct Shared {
     core: Mutex<Option<Core>>,
     handle: Handle,
     account: AccountId,
+    /// Readers must not wait for the writer to learn whose UIDs they show.
+    observer: AtomicBool,
     listeners: Mutex<Vec<Weak<Listener>>>,
 }
 
@@ -265,7 +268,9 @@ impl Replica {
         if copied || core.outside().is_some_and(|outside| outside.seq > known) {
             members::succeed(&mut core)?;
         }
-        let shared = Shared { core: Mutex::new(Some(core)), handle, account, listeners: Mutex::default() };
+        let observer = AtomicBool::new(core.role() == Role::Observer);
+        let core = Mutex::new(Some(core));
+        let shared = Shared { core, handle, account, observer, listeners: Mutex::default() };
         Ok(Replica(Arc::new(shared)))
     }
 
@@ -309,7 +314,11 @@ impl Replica {
 
     fn with<R>(&self, act: impl FnOnce(&mut Core) -> Result<R, ReplicaError>) -> Result<R, ReplicaError> {
         match lock(&self.0.core).as_mut() {
-            Some(core) => act(core),
+            Some(core) => {
+                let result = act(core);
+                self.0.observer.store(core.role() == Role::Observer, Ordering::Release);
+                result
+            }
             None => Err(ReplicaError::Store(StoreError::Poisoned)),
         }
     }

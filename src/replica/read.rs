@@ -1,6 +1,7 @@
 //! What clients are shown, and how the replica is.
 
 use std::io::Read;
+use std::sync::atomic::Ordering;
 
 use super::core::Core;
 use super::{Replica, ReplicaError, owed};
@@ -48,7 +49,7 @@ impl Snapshot {
 
 impl Replica {
     pub(super) fn view(&self) -> Result<Snapshot, ReplicaError> {
-        let observer = self.role()? == Role::Observer;
+        let observer = self.0.observer.load(Ordering::Acquire);
         Ok(Snapshot { reader: self.0.handle.reader()?, account: self.account(), observer })
     }
 
