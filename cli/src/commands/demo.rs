@@ -55,7 +55,7 @@ impl Demo {
 
 fn show(verdict: &Verdict, story: &story::Story, out: &mut dyn Write) -> anyhow::Result<()> {
     writeln!(out, "\nEach message that something happened to, before the two met again and after:\n")?;
-    let cells: Vec<Vec<String>> = verdict.messages.iter().map(|message| cells(message)).collect();
+    let cells: Vec<Vec<String>> = verdict.messages.iter().map(cells).collect();
     let head = ["message", "on A before", "on B before", "on both now", "flags now"];
     text::table(out, &head, &cells, &[])?;
     writeln!(out, "\nUIDs that are burned, which nobody will ever use again:\n")?;

@@ -88,7 +88,7 @@ impl Mailbox {
                 find(from)?;
                 free(to)?;
                 let below = mailboxes.iter().filter(|mailbox| mailbox.name.below(from).is_some()).count();
-                format!("rename mailbox {from:?} to {to:?}, and {} below it", count(below as u64, "mailbox"))
+                format!("rename mailbox {from:?} to {to:?}, and {below} below it")
             }
             Act::Delete { name } if name.is_inbox() => return Err(AccountError::Inbox.into()),
             Act::Delete { name } => {

@@ -18,12 +18,15 @@ use super::client::{self, Caching, Told, View};
 /// UIDs that were burned here, whose they were and why.
 pub(super) type Burned = BTreeMap<(MailboxId, u32), (EntryId, Burn)>;
 
+/// Conversations under way: the way to stop them, and their end.
+type Running = (oneshot::Sender<()>, JoinHandle<Result<(), NodeError>>);
+
 pub(super) struct Side {
     pub(super) replica: Replica,
     key: SecretKey,
     burned: Arc<Mutex<Burned>>,
     _subscription: Subscription,
-    running: Option<(Node, oneshot::Sender<()>, JoinHandle<Result<(), NodeError>>)>,
+    running: Option<Running>,
     client: Caching,
     /// What the client saw last.
     pub(super) seen: View,
@@ -57,15 +60,14 @@ impl Side {
         let address = endpoint.local_address()?.to_string();
         let node = Node::new(self.replica.clone(), endpoint);
         let (stop, stopped) = oneshot::channel();
-        let serving = node.clone();
-        let task = runtime.spawn(async move { serving.serve(async { _ = stopped.await }).await });
-        self.running = Some((node, stop, task));
+        let task = runtime.spawn(async move { node.serve(async { _ = stopped.await }).await });
+        self.running = Some((stop, task));
         Ok(address)
     }
 
     /// Talks to nobody any more.
     pub(super) fn disconnect(&mut self, runtime: &Handle) -> anyhow::Result<()> {
-        if let Some((_, stop, task)) = self.running.take() {
+        if let Some((stop, task)) = self.running.take() {
             let _ = stop.send(());
             runtime.block_on(task)??;
         }
