@@ -10,6 +10,7 @@ mod keyword;
 mod name;
 pub(crate) mod pack;
 mod run;
+mod scan;
 mod schema;
 mod special_use;
 

@@ -10,6 +10,7 @@
 
 mod assembler;
 mod bodies;
+mod compact;
 mod error;
 mod event;
 mod frame;
@@ -33,6 +34,8 @@ pub const MAX_CHANGE: usize = 1 << 20;
 pub const MAX_FRAME: usize = MAX_CHANGE + 1024;
 /// Largest body of a frame before the peer is accepted: a hello or a join is below 512 bytes.
 pub const MAX_STRANGER_FRAME: usize = 4096;
+/// Most membership records in a hello: a store that was restored three times since a peer last heard of it.
+pub const MAX_INTRODUCTION: usize = 3;
 /// Changes and records are gathered into frames of about this size, so that a round trip is not paid for each.
 pub const BATCH: usize = 256 << 10;
 /// Bytes of changes that wait to be sent before the host is asked for more.

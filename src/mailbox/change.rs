@@ -8,6 +8,7 @@ use automerge::legacy::{Key, ObjectId, Op, OpType};
 
 use super::pack::Pack;
 use super::run::UidRecord;
+use super::scan;
 use super::schema::{self, Field, Map};
 use super::{EntryId, Keyword, MailboxId, MailboxName, PackId, ReplicaId};
 
@@ -84,6 +85,9 @@ impl Change {
         // The byte after magic and checksum is the kind of chunk. Only a plain change is taken: a document, a bundle
         // or a deflated change could grow without bound.
         if bytes.get(8) != Some(&1) {
+            return Err(ChangeFault::Unreadable);
+        }
+        if !scan::is_bounded(bytes) {
             return Err(ChangeFault::Unreadable);
         }
         let inner = catch_unwind(|| automerge::Change::from_bytes(bytes.to_vec()).ok())

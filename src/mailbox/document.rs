@@ -157,6 +157,18 @@ impl Document {
         &self.last
     }
 
+    /// The change with a hash, to fill a hole in a damaged log.
+    pub fn change(&self, hash: &[u8; 32]) -> Option<Change> {
+        Change::from_inner(self.doc.get_change_by_hash(&automerge::ChangeHash(*hash))?).ok()
+    }
+
+    /// Which of a change's dependencies are not here.
+    pub fn missing(&self, change: &Change) -> Vec<[u8; 32]> {
+        let here =
+            |hash: &[u8; 32]| self.doc.get_change_meta_by_hash(&automerge::ChangeHash(*hash)).is_some();
+        change.deps().filter(|hash| !here(hash)).collect()
+    }
+
     /// The replica that local changes are written as.
     pub fn replica(&self) -> ReplicaId {
         self.replica

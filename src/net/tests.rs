@@ -104,6 +104,7 @@ fn local(n: u8) -> Local {
         state: State { digest: [5; 16], ..State::default() },
         members: [6; 8],
         counter: 1 << 30,
+        introduction: Vec::new(),
     }
 }
 

@@ -113,19 +113,61 @@ impl Core {
         let doc = self.load_document(at)?;
         let mut account = self.new_account(doc, era)?;
         let bodies = self.store.bodies().clone();
-        let mut fresh = known.is_none();
+        let (mut fresh, mut waiting) = (known.is_none(), Vec::new());
         while let Some((groups, mut txn)) = self.store.replay()? {
             if std::mem::take(&mut fresh) {
                 prepare(&account, &mut txn, era)?;
             }
             for group in groups {
-                replay_group(&mut account, &mut txn, &bodies, group)?;
+                replay_group(&mut account, &mut txn, &bodies, group, &mut waiting)?;
             }
             put_heads(&mut txn, &account)?;
             txn.commit()?;
         }
         self.account = Some(account);
-        self.refresh_grant()
+        self.refresh_grant()?;
+        if waiting.is_empty() { Ok(()) } else { self.mend(waiting) }
+    }
+
+    /// After a repair cut damage out of the log: takes what is missing from the snapshot, which holds all of its past. What
+    /// that does not have, a peer has; it is fetched with the next sync, and a further repair takes in what waited.
+    fn mend(&mut self, mut waiting: Vec<Change>) -> Result<(), ReplicaError> {
+        let donor = match self.store.latest_snapshot()? {
+            Some((_, bytes)) => Document::load(&bytes, self.identity.replica).ok(),
+            None => None,
+        };
+        while let Some(donor) = &donor {
+            let document = self.account()?.document();
+            let mut found: Vec<Change> = waiting
+                .iter()
+                .flat_map(|change| lost_past(document, donor, change))
+                .filter(|change| document.missing(change).is_empty())
+                .collect();
+            found.sort_by_key(|change| (change.replica(), change.seq()));
+            found.dedup_by_key(|change| change.hash());
+            if found.is_empty() {
+                break;
+            }
+            tracing::warn!(changes = found.len(), "took lost changes from the snapshot");
+            found.append(&mut waiting);
+            let mut left = Vec::new();
+            self.change(&[], |account, txn| {
+                let (mut ready, rest): (Vec<_>, Vec<_>) =
+                    found.drain(..).partition(|change| account.document().missing(change).is_empty());
+                left = rest;
+                ready.sort_by_key(|change| (change.replica(), change.seq()));
+                Ok(((), account.receive(txn, ready)?))
+            })?;
+            waiting = left;
+            if waiting.is_empty() {
+                return Ok(());
+            }
+        }
+        tracing::error!(
+            changes = waiting.len(),
+            "changes wait for lost ones; sync with a peer, then repair again"
+        );
+        Ok(())
     }
 
     /// The document as of a position of the log: the newest snapshot before it, and the changes since.
@@ -142,6 +184,7 @@ impl Core {
         }
         let mut doc = doc.unwrap_or_else(|| Document::new(replica));
         self.since_snapshot = 0;
+        let mut waiting: Vec<Change> = Vec::new();
         for group in self.store.reader()?.groups_after(position)? {
             let group = group?;
             if group.position > until {
@@ -150,9 +193,10 @@ impl Core {
             for record in group.records {
                 if let Record::Change(change) = record {
                     self.since_snapshot += change.bytes.len();
-                    doc.apply(&Change::vet(&change.bytes).map_err(DocumentError::from)?)?;
+                    waiting.push(Change::vet(&change.bytes).map_err(DocumentError::from)?);
                 }
             }
+            waiting = apply_ready(&mut doc, waiting)?;
         }
         Ok(doc)
     }
@@ -310,14 +354,41 @@ fn put_heads(txn: &mut Txn<'_>, account: &Account) -> Result<(), ReplicaError> {
     Ok(txn.put(Table::Meta, HEADS, &account.document().heads().concat())?)
 }
 
+/// Applies what can be applied, and gives back what waits for something lost.
+fn apply_ready(doc: &mut Document, changes: Vec<Change>) -> Result<Vec<Change>, ReplicaError> {
+    let mut waiting = Vec::new();
+    for change in changes {
+        match doc.apply(&change) {
+            Ok(_) => {}
+            Err(DocumentError::MissingDependency { .. }) => waiting.push(change),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(waiting)
+}
+
+/// The changes that `change` depends on and that `document` lacks, as far as `donor` has them.
+fn lost_past(document: &Document, donor: &Document, change: &Change) -> Vec<Change> {
+    let (mut past, mut next) = (Vec::new(), document.missing(change));
+    while let Some(hash) = next.pop() {
+        if let Some(lost) = donor.change(&hash) {
+            next.extend(document.missing(&lost));
+            past.push(lost);
+        }
+    }
+    past
+}
+
 fn replay_group(
     account: &mut Account,
     txn: &mut Txn<'_>,
     bodies: &BodyStore,
     group: Group,
+    waiting: &mut Vec<Change>,
 ) -> Result<(), ReplicaError> {
     let own = account.document().replica();
-    let mut batch = Vec::new();
+    // What waited for a lost change may follow one that was fetched again.
+    let mut batch = std::mem::take(waiting);
     for record in group.records {
         match record {
             Record::Change(change) => {
@@ -325,9 +396,9 @@ fn replay_group(
             }
             Record::Local(bytes) => match LocalRecord::decode(&bytes) {
                 Some(LocalRecord::BatchEnd) => {
-                    account.replay(txn, &batch)?;
-                    owed::note(account, txn, bodies, own, &batch)?;
-                    batch.clear();
+                    let whole = std::mem::take(&mut batch);
+                    waiting.extend(account.replay(txn, whole.clone())?);
+                    owed::note(account, txn, bodies, own, &whole)?;
                 }
                 Some(record) => apply_local(account, txn, &record)?,
                 None => tracing::warn!(position = %group.position, "passed over a record of an unknown kind"),
@@ -336,7 +407,7 @@ fn replay_group(
         }
     }
     if !batch.is_empty() {
-        account.replay(txn, &batch)?;
+        waiting.extend(account.replay(txn, batch.clone())?);
         owed::note(account, txn, bodies, own, &batch)?;
     }
     Ok(())

@@ -307,7 +307,12 @@ impl Link {
             self.session.fail(Refusal::WrongAccount);
             return Ok(());
         }
-        let member = replica.with(|core| Ok(core.members.get(hello.replica).cloned()))?;
+        let member = replica.with(|core| {
+            if core.members.get(hello.replica).is_none() {
+                members::introduce(core, hello)?;
+            }
+            Ok(core.members.get(hello.replica).cloned())
+        })?;
         let here = |member: &Member| self.endpoint.is_none_or(|endpoint| endpoint == member.endpoint);
         let refusal = match &member {
             None => Some(Refusal::UnknownReplica),
@@ -434,5 +439,13 @@ fn local(core: &mut super::core::Core) -> Result<Local, ReplicaError> {
     let state = State { digest: digest(core)?, changes: reader.vector()? };
     let members = core.members.digest()[..8].try_into().expect("eight of sixteen bytes");
     let counter = crate::uid::Account::counter(&reader)?;
-    Ok(Local { account: core.identity.account, replica: core.identity.replica, state, members, counter })
+    let introduction = members::introduction(&core.members, core.identity.replica);
+    Ok(Local {
+        account: core.identity.account,
+        replica: core.identity.replica,
+        state,
+        members,
+        counter,
+        introduction,
+    })
 }

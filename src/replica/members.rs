@@ -11,7 +11,7 @@ use crate::mailbox::{AccountId, ReplicaId};
 use crate::member::{
     Body, Member, Members, OfferId, OfferState, PeerId, Record, Role, SecretKey, Status, Ticket,
 };
-use crate::sync::{Fault, Join, Refusal};
+use crate::sync::{Fault, Join, MAX_INTRODUCTION, PeerHello, Refusal};
 use crate::uid::Written;
 
 /// What an invitation is to say.
@@ -103,6 +103,30 @@ pub(super) fn succeed(core: &mut Core, state: Option<&Path>) -> Result<(), Repli
     records.extend(granted.map(LocalRecord::Granted));
     core.change(&records, |_, _| Ok(((), Written::default())))?;
     core.change(&[], |account, txn| Ok(((), account.settle(txn, now(), None)?)))?;
+    Ok(())
+}
+
+/// The records by which a restored store became `replica`, oldest first; none for most replicas.
+pub(super) fn introduction(members: &Members, replica: ReplicaId) -> Vec<Vec<u8>> {
+    let (mut records, mut next) = (Vec::new(), replica);
+    while records.len() < MAX_INTRODUCTION {
+        let made =
+            |record: &&Record| matches!(record.body(), Body::Succeed { replica, .. } if *replica == next);
+        let Some(record) = members.records().find(made) else { break };
+        records.insert(0, record.encoded().to_vec());
+        next = record.author();
+    }
+    records
+}
+
+/// Takes the records with which a peer says how it became who it is, if they make it a member. They are signed by members.
+pub(super) fn introduce(core: &mut Core, hello: &PeerHello) -> Result<(), ReplicaError> {
+    let records: Vec<Record> =
+        hello.introduction.iter().filter_map(|bytes| Record::decode(bytes).ok()).collect();
+    let mut trial = core.members.clone();
+    if trial.union(records.clone()).is_ok() && trial.is_active(hello.replica) {
+        add(core, records)?;
+    }
     Ok(())
 }
 

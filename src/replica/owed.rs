@@ -2,7 +2,7 @@
 
 use super::ReplicaError;
 use crate::blob::BlobId;
-use crate::mailbox::{Change, EntryId, MailboxId, ReplicaId};
+use crate::mailbox::{AccountId, Change, EntryId, MailboxId, ReplicaId};
 use crate::store::{BodyStore, Txn};
 use crate::uid::{Account, Table, Tables, TablesMut, View};
 
@@ -49,6 +49,26 @@ pub(super) fn note(
         }
     }
     Ok(())
+}
+
+/// Notes those of a mailbox's entries whose bodies are not here; gives how many.
+pub(super) fn note_entries(
+    txn: &mut Txn<'_>,
+    bodies: &BodyStore,
+    account: AccountId,
+    mailbox: MailboxId,
+    entries: &[EntryId],
+) -> Result<u64, ReplicaError> {
+    let mut count = 0;
+    for entry in entries {
+        let Some(message) = View::new(&*txn, account, false).message_of(*entry)? else { continue };
+        if !bodies.contains(message.blob)? {
+            let key = key(mailbox, message.internal_date, &message.blob, *entry);
+            txn.put(Table::Owed, &key, &message.size.to_be_bytes())?;
+            count += 1;
+        }
+    }
+    Ok(count)
 }
 
 /// The first `limit` owed bodies after `after`, most urgent first.

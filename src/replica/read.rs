@@ -126,6 +126,23 @@ impl Replica {
         Ok(found)
     }
 
+    /// After a repair: finds messages whose bodies are gone and notes them as owed, so that a peer is asked for them. Gives
+    /// how many. Costs O(messages).
+    pub fn note_lost_bodies(&self) -> Result<u64, ReplicaError> {
+        let mut lost = 0;
+        for mailbox in self.view()?.view().mailboxes()? {
+            let entries = self.entries_of(mailbox.id)?;
+            lost += self.with(|core| {
+                let bodies = core.store.bodies().clone();
+                let mut txn = core.store.begin()?;
+                let count = owed::note_entries(&mut txn, &bodies, self.account(), mailbox.id, &entries)?;
+                txn.commit()?;
+                Ok(count)
+            })?;
+        }
+        Ok(lost)
+    }
+
     /// Names what this replica has: equal on two replicas exactly if they have the same changes and members.
     pub fn digest(&self) -> Result<[u8; 16], ReplicaError> {
         self.with(|core| digest(core))

@@ -49,8 +49,9 @@ pub(super) enum Frame {
     Have {
         changes: VersionVector,
     },
+    /// Changes as a [`Compactor`](super::compact::Compactor) packs them.
     Changes {
-        changes: Vec<Vec<u8>>,
+        packed: Vec<u8>,
     },
     ChangesEnd {
         digest: Digest,
@@ -130,8 +131,13 @@ impl Frame {
         let mut out = Writer::new();
         match self {
             Frame::Hello(HelloFrame { hello, proof }) => {
-                out.array(7).uint(PROTOCOL).bytes(hello.account.as_bytes()).bytes(hello.replica.as_bytes());
+                let introduced = !hello.introduction.is_empty();
+                out.array(if introduced { 8 } else { 7 }).uint(PROTOCOL);
+                out.bytes(hello.account.as_bytes()).bytes(hello.replica.as_bytes());
                 out.bytes(proof.as_bytes()).bytes(&hello.digest).bytes(&hello.members).uint(hello.counter);
+                if introduced {
+                    write_list(&mut out, &hello.introduction);
+                }
             }
             Frame::OtherVersion(version) => {
                 out.array(1).uint(*version);
@@ -150,8 +156,9 @@ impl Frame {
                 out.array(2).uint(*code).text(text);
             }
             Frame::Bye | Frame::Ignored => {}
-            Frame::Members { records: list } | Frame::Changes { changes: list } => {
-                write_list(&mut out, list);
+            Frame::Members { records } => write_list(&mut out, records),
+            Frame::Changes { packed } => {
+                out.bytes(packed);
             }
             Frame::Have { changes } | Frame::Known { changes } => write_vector(&mut out, changes),
             Frame::ChangesEnd { digest, changes } => {
@@ -211,7 +218,11 @@ fn decode_opening(kind: u8, reader: &mut Reader<'_>) -> Result<Frame, Malformed>
         0x01 | 0x02 => {
             let fields = reader.fields(1)?;
             match reader.uint()? {
-                PROTOCOL if kind == 0x01 => (fields.checked_sub(6).ok_or(Malformed)?, hello(reader)?),
+                PROTOCOL if kind == 0x01 => {
+                    let mut later = fields.checked_sub(6).ok_or(Malformed)?;
+                    let hello = hello(reader, &mut later)?;
+                    (later, hello)
+                }
                 PROTOCOL => (fields.checked_sub(8).ok_or(Malformed)?, join(reader)?),
                 version => return Ok(Frame::OtherVersion(version)),
             }
@@ -233,12 +244,19 @@ fn decode_opening(kind: u8, reader: &mut Reader<'_>) -> Result<Frame, Malformed>
     Ok(frame)
 }
 
-fn hello(reader: &mut Reader<'_>) -> Result<Frame, Malformed> {
+/// `later`: how many fields follow the seven that every hello has.
+fn hello(reader: &mut Reader<'_>, later: &mut usize) -> Result<Frame, Malformed> {
     let account = AccountId::from_bytes(reader.exactly()?);
     let replica = ReplicaId::from_bytes(reader.exactly()?);
     let proof = Signature::from_bytes(reader.exactly()?);
     let (digest, members, counter) = (reader.exactly()?, reader.exactly()?, reader.uint()?);
-    Ok(Frame::Hello(HelloFrame { hello: PeerHello { account, replica, digest, members, counter }, proof }))
+    let mut introduction = Vec::new();
+    if *later > 0 {
+        introduction = read_list(reader, super::MAX_INTRODUCTION, MAX_RECORD)?;
+        *later -= 1;
+    }
+    let hello = PeerHello { account, replica, digest, members, counter, introduction };
+    Ok(Frame::Hello(HelloFrame { hello, proof }))
 }
 
 fn join(reader: &mut Reader<'_>) -> Result<Frame, Malformed> {
@@ -258,7 +276,7 @@ fn decode_exchange(kind: u8, reader: &mut Reader<'_>) -> Result<Frame, Malformed
     Ok(match kind {
         0x10 => Frame::Members { records: read_list(reader, MAX_RECORDS, MAX_RECORD)? },
         0x11 => Frame::Have { changes: read_vector(reader)? },
-        0x12 => Frame::Changes { changes: read_list(reader, MAX_CHANGES, super::MAX_CHANGE)? },
+        0x12 => Frame::Changes { packed: reader.bytes()?.to_vec() },
         0x13 => {
             let later = reader.fields(2)?;
             let frame = Frame::ChangesEnd { digest: reader.exactly()?, changes: read_vector(reader)? };

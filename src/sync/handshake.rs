@@ -59,6 +59,9 @@ pub struct Local {
     pub members: MembersDigest,
     /// The counter of its mod-sequences; both sides go on from the higher.
     pub counter: u64,
+    /// Membership records that a peer may lack and without which it would not know this replica: those of a restored
+    /// store, which goes on under another id. At most [`MAX_INTRODUCTION`](super::MAX_INTRODUCTION).
+    pub introduction: Vec<Vec<u8>>,
 }
 
 /// What a peer says of itself. Believe nothing of it before it is accepted.
@@ -74,6 +77,8 @@ pub struct PeerHello {
     pub members: MembersDigest,
     /// The counter of its mod-sequences.
     pub counter: u64,
+    /// Membership records that tell who it is. Not verified.
+    pub introduction: Vec<Vec<u8>>,
 }
 
 /// What a guest says of itself. Its signature with `key` was verified; whether it may come was not.
@@ -138,6 +143,7 @@ impl HelloFrame {
             digest: local.state.digest,
             members: local.members,
             counter: local.counter,
+            introduction: local.introduction.clone(),
         };
         let proof = key.sign(&transcript(&hello, side, binding));
         HelloFrame { hello, proof }

@@ -1,5 +1,6 @@
 //! Which changes the peer still lacks, and when to ask the host for them.
 
+use super::compact::Compactor;
 use super::error::{Misbehaved, SessionError};
 use super::frame::{Frame, MAX_CHANGES, batches};
 use super::handshake::{Digest, State, VersionVector};
@@ -42,6 +43,7 @@ pub(super) struct Outgoing {
     /// What the peer was told that is here.
     told: VersionVector,
     digest: Option<Digest>,
+    compactor: Compactor,
 }
 
 impl Outgoing {
@@ -118,7 +120,7 @@ impl Outgoing {
             *last = change.seq.max(*last);
         }
         for changes in batches(changes.into_iter().map(|change| change.bytes).collect(), MAX_CHANGES) {
-            outbox.change(&Frame::Changes { changes });
+            outbox.change(&Frame::Changes { packed: self.compactor.pack(&changes) });
         }
         let Some(state) = end else {
             self.phase = Phase::Due;

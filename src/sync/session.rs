@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::assembler::Assembler;
 use super::bodies::{Asking, Serving, Want, Wanted};
+use super::compact::Compactor;
 use super::error::{Fault, Misbehaved, Refusal, SessionError, Waiting};
 use super::event::Event;
 use super::frame::{Frame, HelloFrame, JoinFrame, batches};
@@ -59,6 +60,7 @@ pub struct Session {
     outbox: Outbox,
     events: VecDeque<Event>,
     outgoing: Outgoing,
+    unpacker: Compactor,
     asking: Asking,
     serving: Serving,
     /// The peer's version vector is due; ours may be sent once the membership was.
@@ -112,6 +114,7 @@ impl Session {
             outbox: Outbox::default(),
             events: VecDeque::new(),
             outgoing: Outgoing::default(),
+            unpacker: Compactor::default(),
             asking: Asking::default(),
             serving: Serving::default(),
             have_due: false,
@@ -202,7 +205,9 @@ impl Session {
                 self.have_due = false;
                 self.outgoing.begin(&changes);
             }
-            Frame::Changes { changes } => {
+            Frame::Changes { packed } => {
+                let changes = self.unpacker.unpack(&packed, super::frame::MAX_CHANGES);
+                let changes = changes.map_err(|_| Misbehaved::Malformed { kind })?;
                 self.changes_due = true;
                 self.events.push_back(Event::Changes(changes));
             }

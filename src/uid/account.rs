@@ -205,15 +205,23 @@ impl Account {
         Ok(Written { batches: vec![batch], events })
     }
 
-    /// Takes a batch of the log into the index: after a crash between log and index, or to build the index anew.
-    pub fn replay(&mut self, tables: &mut impl TablesMut, batch: &[Change]) -> Result<(), AccountError> {
-        let mut touched = Touched::default();
+    /// Takes a batch of the log into the index: after a crash between log and index, or to build the index anew. Gives
+    /// back changes whose dependencies are missing: the log was damaged and they wait for what a peer still has.
+    pub fn replay(
+        &mut self,
+        tables: &mut impl TablesMut,
+        batch: Vec<Change>,
+    ) -> Result<Vec<Change>, AccountError> {
+        let (mut touched, mut waiting) = (Touched::default(), Vec::new());
         for change in batch {
-            self.doc.apply(change)?;
-            touched.extend(change.touched());
+            match self.doc.apply(&change) {
+                Ok(_) => touched.extend(change.touched()),
+                Err(DocumentError::MissingDependency { .. }) => waiting.push(change),
+                Err(error) => return Err(error.into()),
+            }
         }
         pass::integrate(&self.doc, tables, self.context(), &touched)?;
-        Ok(())
+        Ok(waiting)
     }
 
     /// Writes what must be written before `mailbox` is shown, or every mailbox: burns, epochs, claims. Nothing on an
@@ -307,10 +315,7 @@ impl Account {
     ) -> Result<(Vec<EntryId>, Written), AccountError> {
         let mut messages = Vec::new();
         for entry in entries {
-            if let Some(row) = self.view(tables).entry_row(*entry)? {
-                let EntryRow { blob, internal_date, size, keywords, .. } = row;
-                messages.push(Message { blob, internal_date, size, keywords });
-            }
+            messages.extend(self.view(tables).message_of(*entry)?);
         }
         if messages.is_empty() {
             return Ok((Vec::new(), Written::default()));

@@ -134,7 +134,9 @@ impl Node {
         }
         for group in &store.log[at..] {
             match group {
-                Group::Changes(changes) => account.replay(&mut tables, changes).unwrap(),
+                Group::Changes(changes) => {
+                    assert!(account.replay(&mut tables, changes.clone()).unwrap().is_empty())
+                }
                 Group::Private(uids) => account.take_private(&mut tables, uids).unwrap(),
                 Group::Restored(floor, time) => account.restored(&mut tables, *floor, *time).unwrap(),
             }

@@ -10,7 +10,8 @@ use super::tables::{Table, TableError, Tables};
 use super::validity::uid_validity;
 use crate::blob::BlobId;
 use crate::mailbox::{
-    AccountId, EntryId, Keyword, MailboxId, MailboxName, ModSeq, Placement, SpecialUse, Uid, UidValidity,
+    AccountId, EntryId, Keyword, MailboxId, MailboxName, Message, ModSeq, Placement, SpecialUse, Uid,
+    UidValidity,
 };
 
 /// A mailbox as clients see it.
@@ -254,6 +255,15 @@ impl<'a, T: Tables> View<'a, T> {
     pub fn entry(&self, entry: EntryId) -> Result<Option<(BlobId, u64, Option<MailboxId>)>, TableError> {
         let row = self.entry_row(entry)?;
         Ok(row.map(|row| (row.blob, row.size, row.place.map(|(mailbox, _)| mailbox))))
+    }
+
+    /// What its pack says of an entry, with its keywords of now.
+    pub fn message_of(&self, entry: EntryId) -> Result<Option<Message>, TableError> {
+        let row = self.entry_row(entry)?;
+        Ok(row.map(|row| {
+            let EntryRow { blob, internal_date, size, keywords, .. } = row;
+            Message { blob, internal_date, size, keywords }
+        }))
     }
 
     /// What the index knows of every claimed UID of a mailbox, burned ones too.

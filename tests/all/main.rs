@@ -1,5 +1,8 @@
 //! What only whole replicas can show: real stores, real sessions, real documents.
 
+mod hostile;
 mod pair;
 mod quic;
+mod repair;
+mod rules;
 mod sync;

@@ -136,7 +136,7 @@ fn every_breach_is_named() {
         (raw(&[0, 0x7f]), Misbehaved::UnknownFrame { kind: 0x7f }),
         (raw(&[1, 0x13, 0xff]), Misbehaved::Malformed { kind: 0x13 }),
         (raw(&[1, 0x05, 0x00]), Misbehaved::Malformed { kind: 0x05 }),
-        (Frame::Changes { changes: vec![vec![]] }.encode(), Misbehaved::Malformed { kind: 0x12 }),
+        (Frame::Changes { packed: vec![9] }.encode(), Misbehaved::Malformed { kind: 0x12 }),
         (Frame::Have { changes: VersionVector::new() }.encode(), Misbehaved::OutOfTurn { kind: 0x11 }),
         (Frame::Welcome { records: vec![], last: true }.encode(), Misbehaved::OutOfTurn { kind: 0x03 }),
         (want(&list, 1).encode(), Misbehaved::AskedTwice { blob: list[0].0 }),

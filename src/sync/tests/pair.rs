@@ -97,7 +97,14 @@ impl Node {
         let all: Vec<u8> = self.records.iter().flatten().copied().collect();
         let mut members = [0; 8];
         members.copy_from_slice(&blake3::hash(&all).as_bytes()[..8]);
-        Local { account: ACCOUNT, replica: replica(self.id), state: self.state(), members, counter: 1 << 36 }
+        Local {
+            account: ACCOUNT,
+            replica: replica(self.id),
+            state: self.state(),
+            members,
+            counter: 1 << 36,
+            introduction: Vec::new(),
+        }
     }
 
     fn take_change(&mut self, change: Vec<u8>) {

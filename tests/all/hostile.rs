@@ -1,0 +1,288 @@
+//! Peers that lie. Each ends its own conversation, changes nothing, and leaves the replica serving.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use postmerge::blob::{BlobId, Bundle};
+use postmerge::mailbox::{
+    Change, Document, EntryId, Keyword, MailboxId, Message, Origin, Pack, Place, ReplicaId,
+};
+use postmerge::member::{Role, SecretKey};
+use postmerge::replica::{Link, LinkError};
+use postmerge::sync::{Event, Local, OutgoingChange, Session, SessionError, State};
+use sha2::{Digest, Sha256};
+
+use crate::pair::{Home, name};
+
+/// A member that speaks the protocol and sends whatever it likes.
+struct Rogue {
+    session: Session,
+    changes: Vec<OutgoingChange>,
+    bundle: Option<Vec<u8>>,
+}
+
+impl Rogue {
+    /// Takes over the identity of `guest`.
+    fn new(guest: &Home, account: Option<[u8; 16]>, changes: Vec<OutgoingChange>) -> Rogue {
+        let text = std::fs::read_to_string(guest.store().join("identity")).unwrap();
+        let field =
+            |name: &str| text.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim().to_owned();
+        let seed = data_encoding::BASE32_NOPAD.decode(field("key").to_uppercase().as_bytes()).unwrap();
+        let key = SecretKey::from_seed(seed.try_into().unwrap());
+        let account = account.map_or(guest.replica.account(), postmerge::mailbox::AccountId::from_bytes);
+        let local = Local {
+            account,
+            replica: guest.replica.id().unwrap(),
+            state: State::default(),
+            members: [0; 8],
+            counter: 0,
+            introduction: Vec::new(),
+        };
+        let session = Session::initiate(local, &key, [4; 32], Duration::ZERO);
+        Rogue { session, changes, bundle: None }
+    }
+
+    /// Talks to `victim` until its side of the conversation ends; says how.
+    fn attack(mut self, victim: &Home, guest: &Home) -> LinkError {
+        let mut link = Link::respond(&victim.replica, [4; 32], Some(guest.endpoint), Duration::ZERO);
+        for _ in 0..10_000 {
+            while let Some(bytes) = self.session.poll_send(32 << 10) {
+                if let Err(error) = link.receive(&bytes, Duration::ZERO) {
+                    return error;
+                }
+            }
+            while let Some(bytes) = link.poll_send(32 << 10).unwrap() {
+                match self.session.receive(&bytes, Duration::ZERO) {
+                    Ok(()) => {}
+                    Err(error @ SessionError::Refused { .. }) => return LinkError::Session(error),
+                    Err(error) => panic!("the victim broke the protocol: {error}"),
+                }
+            }
+            while let Some(event) = self.session.poll_event() {
+                self.handle(event, victim);
+            }
+        }
+        panic!("the victim listens for ever");
+    }
+
+    fn handle(&mut self, event: Event, victim: &Home) {
+        match event {
+            Event::Hello(_) => {
+                let victim_id = victim.replica.id().unwrap();
+                let peers = victim.replica.peers().unwrap();
+                let key = peers.iter().find(|peer| peer.member.replica == victim_id).unwrap().member.key;
+                self.session.accept(&key, Duration::ZERO).unwrap();
+            }
+            Event::MembersWanted => self.session.offer_members(Vec::new()).unwrap(),
+            Event::ChangesWanted { .. } => {
+                let state = State { digest: [7; 16], ..State::default() };
+                self.session.offer_changes(std::mem::take(&mut self.changes), Some(state)).unwrap();
+            }
+            Event::BodiesWanted(wanted) => {
+                let bundle = self.bundle.clone().unwrap();
+                self.session.send_bundle(&[wanted[0].blob], &bundle).unwrap();
+            }
+            _ => {}
+        }
+    }
+}
+
+fn outgoing(change: &Change) -> OutgoingChange {
+    OutgoingChange { replica: change.replica(), seq: change.seq(), bytes: change.bytes().to_vec() }
+}
+
+/// A victim with some mail, and a member that will turn on it.
+fn victim() -> (Home, Home) {
+    let victim = Home::found(Role::Server);
+    victim.append("INBOX", "Subject: precious\n\n");
+    let guest = victim.invite(Role::Server, 2);
+    (victim, guest)
+}
+
+fn assert_unharmed(victim: &mut Home, before: &crate::pair::Picture) {
+    assert_eq!(&victim.picture(), before);
+    victim.append("Work", "Subject: still serving\n\n");
+    victim.reopen();
+    assert_eq!(victim.picture()["INBOX"], before["INBOX"]);
+}
+
+fn attack_with_changes(changes: impl FnOnce(&Home) -> Vec<OutgoingChange>) -> LinkError {
+    let (mut victim, guest) = victim();
+    victim.replica.create_mailbox(&name("Work"), None).unwrap();
+    let before = victim.picture();
+    let error = Rogue::new(&guest, None, changes(&guest)).attack(&victim, &guest);
+    assert_unharmed(&mut victim, &before);
+    error
+}
+
+/// A change by the guest's replica on a document of its own that knows nothing of the account.
+fn forged(guest: &Home, write: impl FnOnce(&mut postmerge::mailbox::Writer<'_>)) -> Change {
+    Document::new(guest.replica.id().unwrap()).write(0, write).unwrap()
+}
+
+fn message(body: &str) -> Message {
+    Message {
+        blob: BlobId::of(body.as_bytes()),
+        internal_date: 0,
+        size: body.len() as u64,
+        keywords: BTreeSet::new(),
+    }
+}
+
+#[test]
+fn a_damaged_change_ends_the_session_and_changes_nothing() {
+    let error = attack_with_changes(|guest| {
+        let mut change = outgoing(&forged(guest, |writer| writer.place(EntryId::from_bytes([1; 16]), None)));
+        *change.bytes.last_mut().unwrap() ^= 1;
+        vec![change]
+    });
+    assert!(matches!(&error, LinkError::Peer { what } if what.contains("damaged")), "{error}");
+}
+
+#[test]
+fn a_change_of_a_stranger_ends_the_session_and_changes_nothing() {
+    let error = attack_with_changes(|_| {
+        let mut doc = Document::new(ReplicaId::from_bytes([66; 16]));
+        vec![outgoing(&doc.write(0, |writer| writer.place(EntryId::from_bytes([1; 16]), None)).unwrap())]
+    });
+    assert!(error.to_string().contains("who is no member"), "{error}");
+}
+
+#[test]
+fn a_change_with_a_gap_before_it_ends_the_session_and_changes_nothing() {
+    let error = attack_with_changes(|guest| {
+        let mut doc = Document::new(guest.replica.id().unwrap());
+        let entry = EntryId::from_bytes([1; 16]);
+        doc.write(0, |writer| writer.place(entry, None));
+        let place = Place { mailbox: MailboxId::inbox(), nonce: postmerge::mailbox::Nonce(1), renewal: 0 };
+        vec![outgoing(&doc.write(0, |writer| writer.place(entry, Some(place))).unwrap())]
+    });
+    assert!(error.to_string().contains("not known here"), "{error}");
+}
+
+#[test]
+fn two_different_changes_with_one_number_end_the_session_and_change_nothing() {
+    let (mut victim, guest) = victim();
+    victim.replica.create_mailbox(&name("Work"), None).unwrap();
+    guest.append("INBOX", "Subject: honest\n\n");
+    guest.sync(&victim);
+    let before = victim.picture();
+    let other = forged(&guest, |writer| writer.place(EntryId::from_bytes([1; 16]), None));
+    let error = Rogue::new(&guest, None, vec![outgoing(&other)]).attack(&victim, &guest);
+    assert!(error.to_string().contains("two different changes"), "{error}");
+    assert_unharmed(&mut victim, &before);
+}
+
+#[test]
+fn another_account_is_refused_by_name() {
+    let (mut victim, guest) = victim();
+    victim.replica.create_mailbox(&name("Work"), None).unwrap();
+    let before = victim.picture();
+    let error = Rogue::new(&guest, Some([9; 16]), Vec::new()).attack(&victim, &guest);
+    assert!(error.to_string().contains("no replica of this account"), "{error}");
+    assert_unharmed(&mut victim, &before);
+}
+
+#[test]
+fn a_forgotten_member_is_refused_by_name() {
+    let (victim, guest) = victim();
+    victim.replica.forget(guest.replica.id().unwrap()).unwrap();
+    let error = Rogue::new(&guest, None, Vec::new()).attack(&victim, &guest);
+    assert!(error.to_string().contains("revoked"), "{error}");
+}
+
+#[test]
+fn a_body_that_is_another_one_ends_the_session_and_is_not_stored() {
+    let (mut victim, guest) = victim();
+    victim.replica.create_mailbox(&name("Work"), None).unwrap();
+    let change = forged(&guest, |writer| {
+        let origin = Origin::Arrived { salt: writer.salt() };
+        writer.pack(&Pack { mailbox: MailboxId::inbox(), origin, messages: vec![message("promised")] });
+    });
+    let lie = BlobId::of(b"a lie");
+    let mut rogue = Rogue::new(&guest, None, vec![outgoing(&change)]);
+    rogue.bundle = Some(Bundle::encode(&[(lie, b"a lie")]).unwrap());
+    let error = rogue.attack(&victim, &guest);
+    assert!(error.to_string().contains("without the body"), "{error}");
+    assert!(!victim.replica.has_body(BlobId::of(b"promised")).unwrap());
+    // The message itself is there, its body is owed, and the rest goes on.
+    assert_eq!(victim.replica.status().unwrap().owed_bodies, 1);
+    victim.reopen();
+    victim.append("Work", "Subject: still serving\n\n");
+}
+
+#[test]
+fn forged_changes_never_panic_and_never_spoil_the_document() {
+    let author = ReplicaId::from_bytes([3; 16]);
+    let mut doc = Document::new(author);
+    let seen: Keyword = "\\Seen".parse().unwrap();
+    let honest: Vec<Change> = (0..4u8)
+        .map(|n| {
+            let written = doc.write(i64::from(n), |writer| {
+                let origin = Origin::Arrived { salt: writer.salt() };
+                let pack =
+                    Pack { mailbox: MailboxId::inbox(), origin, messages: vec![message("x"), message("y")] };
+                let id = writer.pack(&pack);
+                writer.keyword(pack.entry_id(id, 0), &seen, n % 2 == 0);
+                writer.place(pack.entry_id(id, 1), None);
+            });
+            written.unwrap()
+        })
+        .collect();
+    let (mut accepted, mut seed) = (0, 1u64);
+    for round in 0..8_000 {
+        let mut bytes = honest[3].bytes().to_vec();
+        for _ in 0..1 + round % 3 {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let at = 9 + (seed >> 33) as usize % (bytes.len() - 9);
+            bytes[at] = (seed >> 20) as u8;
+        }
+        // Without an honest checksum the test would only try the checksum.
+        let checksum = Sha256::digest(&bytes[8..]);
+        bytes[4..8].copy_from_slice(&checksum[..4]);
+        let Ok(change) = Change::vet(&bytes) else { continue };
+        let mut victim = Document::new(ReplicaId::from_bytes([4; 16]));
+        for change in &honest[..3] {
+            victim.apply(change).unwrap();
+        }
+        if victim.apply(&change).is_ok() {
+            accepted += 1;
+            let saved = victim.save();
+            let loaded = Document::load(&saved, ReplicaId::from_bytes([5; 16])).unwrap();
+            assert_eq!(loaded.heads(), victim.heads(), "round {round}");
+        }
+    }
+    // Some mutations only change a date or a size: the document takes those, and must not be spoiled by them.
+    assert!(accepted > 0, "no forgery got as far as the document");
+}
+
+#[test]
+fn a_few_bytes_that_stand_for_a_world_of_operations_are_refused_at_once() {
+    let mut doc = Document::new(ReplicaId::from_bytes([3; 16]));
+    let entry = EntryId::from_bytes([1; 16]);
+    let honest = doc.write(0, |writer| writer.place(entry, None)).unwrap();
+    let mut bombs = 0;
+    for at in 9..honest.bytes().len() {
+        // A run length of 2^62 in the place of each byte in turn.
+        let mut bytes = honest.bytes()[..at].to_vec();
+        bytes.extend([0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0xc0, 0x00]);
+        bytes.extend(&honest.bytes()[at + 1..]);
+        let mut chunk = bytes[..9].to_vec();
+        let len = bytes.len() - 9 - 1;
+        let mut value = len;
+        while value >= 0x80 {
+            chunk.push(value as u8 | 0x80);
+            value >>= 7;
+        }
+        chunk.push(value as u8);
+        let skip = if honest.bytes()[9] & 0x80 == 0 { 10 } else { 11 };
+        if at < skip {
+            continue;
+        }
+        chunk.extend(&bytes[skip..]);
+        let checksum = Sha256::digest(&chunk[8..]);
+        chunk[4..8].copy_from_slice(&checksum[..4]);
+        bombs += usize::from(Change::vet(&chunk).is_err());
+    }
+    assert!(bombs > 50);
+}
