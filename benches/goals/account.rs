@@ -177,7 +177,7 @@ pub(crate) fn pass(table: &mut Table, sizes: &[usize]) -> Vec<PassCost> {
             };
             let wrote = cpu();
             let written = written.expect("a change");
-            let Some(batch) = written.batches.first() else { continue };
+            let Some(batch) = written.batches.into_iter().next() else { continue };
             let middle = cpu();
             big.account.replay(&mut second, batch).expect("the second index follows");
             let pass = (cpu() - middle) * 1e6;
