@@ -318,6 +318,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+#[expect(clippy::disallowed_methods, reason = "the replica is where entropy comes in")]
 fn random<const N: usize>() -> Result<[u8; N], ReplicaError> {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).map_err(|error| ReplicaError::Random(error.to_string()))?;
@@ -325,6 +326,7 @@ fn random<const N: usize>() -> Result<[u8; N], ReplicaError> {
 }
 
 /// Seconds since 1970: when a change was made, for people to read. Nothing is decided by it.
+#[expect(clippy::disallowed_methods, reason = "the replica is where the time comes in")]
 fn now() -> i64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     since.map_or(0, |since| since.as_secs() as i64)

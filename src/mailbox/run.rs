@@ -82,6 +82,13 @@ impl Run {
         last.max(self.floor)
     }
 
+    /// Where the UIDs end, exclusively, that the run passes over: its last UID, which it holds itself, or all up to the
+    /// floor, which nobody holds.
+    pub fn span_end(&self) -> u32 {
+        let last = self.segments.last().map_or(0, |s| s.first.value() + (s.count - 1));
+        if self.floor > last { self.floor.saturating_add(1) } else { last }
+    }
+
     /// Whether the run leaps too far to be believed (rule 6). So it is for everybody.
     pub fn is_void(&self) -> bool {
         let last = self.segments.last().map_or(self.base, |s| s.first.value() + (s.count - 1));

@@ -309,6 +309,7 @@ pub async fn talk(
 }
 
 /// Jitter needs no secrecy, and a failing source of randomness must not stop a reconnect.
+#[expect(clippy::disallowed_methods, reason = "the network needs jitter")]
 fn random() -> u64 {
     let mut bytes = [0; 8];
     let _ = getrandom::fill(&mut bytes);
@@ -344,6 +345,7 @@ impl Talk {
         result.and(written)
     }
 
+    #[expect(clippy::disallowed_methods, reason = "the pump brings the time")]
     async fn pump(
         &mut self,
         reader: &mut Reader,

@@ -359,13 +359,12 @@ impl Link {
     fn welcomed(&mut self, records: Vec<Vec<u8>>) -> Result<(), LinkError> {
         self.add_members(records)?;
         let (now, session) = (self.now, &mut self.session);
-        let greeted = self.replica.with(|core| {
+        self.replica.with(|core| {
             if !core.members.is_active(core.identity.replica) {
                 return Ok(Err(LinkError::Peer { what: "a welcome that does not let us in".into() }));
             }
             Ok(session.hello(local(core)?, &core.identity.key, now).map_err(LinkError::from))
-        })?;
-        greeted
+        })?
     }
 
     fn accepted(&mut self, in_sync: bool) -> Result<(), LinkError> {

@@ -34,6 +34,7 @@ impl Store {
         Store::open_on(dir, Disk::default())
     }
 
+    #[expect(clippy::disallowed_methods, reason = "a store draws its id")]
     pub(crate) fn create_on(dir: &Path, disk: Disk) -> Result<Store, StoreError> {
         disk.create_dir(dir)?;
         let lock = Lock::take(&dir.join(LOCK))?;

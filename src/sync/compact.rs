@@ -240,7 +240,7 @@ mod tests {
         let (mut out, mut back) = (Compactor::default(), Compactor::default());
         for change in &changes {
             let packed = out.pack(std::slice::from_ref(change));
-            assert_eq!(back.unpack(&packed, 1).unwrap(), [change.clone()]);
+            assert_eq!(back.unpack(&packed, 1).unwrap(), std::slice::from_ref(change));
         }
         assert!(out.pack(&changes[2..]).len() + 30 < changes[2].len());
     }

@@ -42,27 +42,27 @@ impl<T: TablesMut> Pass<'_, T> {
     fn add_run(&mut self, run: &Run) -> Result<(), TableError> {
         let (mailbox, epoch) = (run.mailbox, run.epoch);
         let claims = self.placements(run);
-        let high = run.high();
+        let (high, end) = (run.high(), run.span_end());
         if self.context.rules.spanned {
             // What lies inside the run and is not in it, its author did not know.
-            let (from, to) = (uid_key(mailbox, epoch, run.base + 1), uid_key(mailbox, epoch, high));
+            let (from, to) = (uid_key(mailbox, epoch, run.base + 1), uid_key(mailbox, epoch, end));
             for (key, _) in self.tables.range(Table::Uids, &from, &to, usize::MAX)? {
                 self.span_unless_held(run, key_uid(Table::Uids, &key)?, &claims)?;
             }
             let cached =
-                (mailbox, epoch, uid_after(run.base))..(mailbox, epoch, Uid::new(high).unwrap_or(Uid::FIRST));
+                (mailbox, epoch, uid_after(run.base))..(mailbox, epoch, Uid::new(end).unwrap_or(Uid::FIRST));
             let cached: Vec<Uid> =
                 self.uids.range(cached).filter(|(_, row)| row.is_some()).map(|(k, _)| k.2).collect();
             for uid in cached {
                 self.span_unless_held(run, uid, &claims)?;
             }
         }
-        let steps = self.cover_steps(mailbox, epoch, run.base, high)?;
+        let steps = self.cover_steps(mailbox, epoch, run.base, end)?;
         for (uid, placement) in &claims {
             let spans = steps.range(..=uid.value()).next_back().map_or(0, |(_, count)| *count);
             self.add_claim(run, *uid, *placement, spans > 0)?;
         }
-        self.cover_add(mailbox, epoch, run.base, high, &steps)?;
+        self.cover_add(mailbox, epoch, run.base, end, &steps)?;
         if high > top(self.tables, mailbox, epoch)? {
             self.tables.put(Table::Runs, &space_key(mailbox, epoch), &high.to_be_bytes())?;
         }
@@ -95,7 +95,7 @@ impl<T: TablesMut> Pass<'_, T> {
         spanned: bool,
     ) -> Result<(), TableError> {
         let (mailbox, epoch, rules) = (run.mailbox, run.epoch, self.context.rules);
-        let inside = u32::from(uid.value() < run.high());
+        let inside = u32::from(uid.value() < run.span_end());
         let row = self.uid_row(mailbox, epoch, uid)?;
         let mut burned = None;
         match row {

@@ -62,7 +62,7 @@ impl Lane {
 
     /// Whether the lane owns `uid`.
     pub fn owns(self, uid: Uid, block: Block) -> bool {
-        uid.value() / block.size() & ((1 << self.bits) - 1) == self.index
+        (uid.value() / block.size()) & ((1 << self.bits) - 1) == self.index
     }
 
     /// Whether some UID belongs to both lanes.

@@ -185,7 +185,7 @@ impl World {
         let node = |(n, grant)| Node::fresh(ReplicaId::from_bytes([n as u8 + 1; 16]), grant, rules);
         let nodes: Vec<Node> = grants.enumerate().map(node).collect();
         let replicas = nodes.len() as u8;
-        let mailboxes_change = seed % 3 != 0;
+        let mailboxes_change = !seed.is_multiple_of(3);
         World {
             random,
             rules,
@@ -336,7 +336,9 @@ impl World {
             .collect();
         let validity = UidValidity::new(if other_validity { 900_000 } else { 800_000 }).unwrap();
         // A folder's UIDVALIDITY is only adopted where the name is new to this replica.
-        let adopted = adopts.then_some((validity, 3 * count + 5));
+        // The floor may be the very UID that a longer end of the list has for its next message.
+        let floor = if self.random.chance(50) { 3 * count + 1 } else { 3 * count + 5 };
+        let adopted = adopts.then_some((validity, floor));
         written
             .append(node.account.import(&mut node.tables, self.time, mailbox, &messages, adopted).unwrap());
         node.commit(written);
@@ -592,6 +594,7 @@ fn run(seed: u64, rules: Rules) -> Outcome {
     world.heal()
 }
 
+#[expect(clippy::disallowed_methods, reason = "a longer run is asked for by hand")]
 fn schedules() -> u64 {
     std::env::var("POSTMERGE_SCHEDULES").ok().and_then(|n| n.parse().ok()).unwrap_or(400)
 }

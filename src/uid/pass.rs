@@ -342,8 +342,27 @@ impl<T: TablesMut> Pass<'_, T> {
                 }
             }
         }
+        self.pass_over(place, shown, &claims)?;
         let next = EntryRow { place, shown, claims, ..row.clone() };
         self.show(entry, &row, next)
+    }
+
+    /// A claim that is known here and not shown lies below UIDNEXT from now on: it counts as vanished.
+    fn pass_over(
+        &mut self,
+        place: Option<(MailboxId, Nonce)>,
+        shown: Option<(u32, Uid)>,
+        claims: &[Claim],
+    ) -> Result<(), TableError> {
+        let modseq = self.modseq;
+        for claim in claims {
+            let is_shown =
+                place == Some((claim.mailbox, claim.nonce)) && shown == Some((claim.epoch, claim.uid));
+            if !is_shown && let Some(row) = self.uid_row(claim.mailbox, claim.epoch, claim.uid)? {
+                row.gone.get_or_insert(modseq);
+            }
+        }
+        Ok(())
     }
 
     fn must_burn(&mut self, claim: &Claim) -> Result<(), TableError> {

@@ -4,6 +4,7 @@
 //! database, [`MemoryTables`] in memory. The index can be rebuilt from the log at any time.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 
 /// A table of the index. The number is part of the store's format: never reuse one.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -91,20 +92,18 @@ pub struct MemoryTables {
     rows: BTreeMap<(Table, Vec<u8>), Vec<u8>>,
 }
 
+type Key = (Table, Vec<u8>);
+
 impl MemoryTables {
-    fn bounds(
-        table: Table,
-        from: &[u8],
-        to: &[u8],
-    ) -> Option<(std::ops::Bound<(Table, Vec<u8>)>, std::ops::Bound<(Table, Vec<u8>)>)> {
-        use std::ops::Bound::{Excluded, Included, Unbounded};
+    /// Nothing if the range is empty.
+    fn bounds(table: Table, from: &[u8], to: &[u8]) -> Option<(Bound<Key>, Bound<Key>)> {
         let end = match (to, Table::ALL.iter().find(|next| **next > table)) {
-            ([], Some(next)) => Excluded((*next, Vec::new())),
-            ([], None) => Unbounded,
+            ([], Some(next)) => Bound::Excluded((*next, Vec::new())),
+            ([], None) => Bound::Unbounded,
             (to, _) if to <= from => return None,
-            (to, _) => Excluded((table, to.to_vec())),
+            (to, _) => Bound::Excluded((table, to.to_vec())),
         };
-        Some((Included((table, from.to_vec())), end))
+        Some((Bound::Included((table, from.to_vec())), end))
     }
 }
 

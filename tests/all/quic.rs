@@ -18,6 +18,7 @@ fn endpoint(seed: u8) -> Endpoint {
     Endpoint::bind(any, &SecretKey::from_seed([seed; 32]), &Handle::current()).unwrap()
 }
 
+#[expect(clippy::disallowed_methods, reason = "a deadline for what must come about")]
 async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let start = Instant::now();
     while !holds() {
