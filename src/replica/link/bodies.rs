@@ -15,6 +15,8 @@ use crate::sync::{PIECE, Want, Wanted};
 pub(super) struct Fetching {
     /// Asked for and not answered.
     open: BTreeMap<BlobId, Owed>,
+    /// Further messages with a body that was asked for.
+    twins: BTreeMap<BlobId, Vec<Owed>>,
     /// The peer does not have these.
     missing: BTreeSet<BlobId>,
     /// Arrived, and still listed as owed.
@@ -58,9 +60,12 @@ impl Link {
                     break 'fill;
                 }
                 self.fetching.last = Some(body.clone());
-                let known =
-                    self.fetching.open.contains_key(&body.blob) || self.fetching.missing.contains(&body.blob);
-                if known || !owed::is_needed(&snapshot.view(), &body)? {
+                let missing = self.fetching.missing.contains(&body.blob);
+                if missing || !owed::is_needed(&snapshot.view(), &body)? {
+                    continue;
+                }
+                if self.fetching.open.contains_key(&body.blob) {
+                    self.fetching.twins.entry(body.blob).or_default().push(body);
                     continue;
                 }
                 if self.replica.has_body(body.blob)? {
@@ -195,6 +200,7 @@ impl Link {
     /// A body that this peer does not have stops nothing else; another peer may have it.
     pub(super) fn take_missing(&mut self, blob: BlobId) -> Result<(), LinkError> {
         self.fetching.open.remove(&blob);
+        self.fetching.twins.remove(&blob);
         self.fetching.missing.insert(blob);
         self.events.push_back(LinkEvent::Missing(blob));
         if self.fetching.is_idle() {
@@ -207,6 +213,7 @@ impl Link {
         let Some(body) = self.fetching.open.remove(&blob) else { return Ok(()) };
         self.fetching.arrived_bytes += body.size;
         self.fetching.arrived.push(body);
+        self.fetching.arrived.extend(self.fetching.twins.remove(&blob).unwrap_or_default());
         if self.fetching.arrived.len() >= NOTE_BODIES || self.fetching.arrived_bytes >= NOTE_BYTES {
             self.note_arrived()?;
         }
