@@ -7,6 +7,7 @@
 mod core;
 mod identity;
 mod import;
+mod inspect;
 mod link;
 mod members;
 mod ops;
@@ -15,6 +16,7 @@ mod read;
 mod record;
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use crate::blob::BlobId;
@@ -154,6 +156,8 @@ struct Shared {
     core: Mutex<Option<Core>>,
     handle: Handle,
     account: AccountId,
+    /// Readers must not wait for the writer to learn whose UIDs they show.
+    observer: AtomicBool,
     listeners: Mutex<Vec<Weak<Listener>>>,
 }
 
@@ -230,7 +234,7 @@ impl Replica {
         records: Vec<Record>,
     ) -> Result<Replica, ReplicaError> {
         let store = Store::create(dir)?;
-        let identity = Identity { account, replica, key, instance: store.instance() };
+        let identity = Identity { account, replica, key, instance: store.instance(), succession: None };
         let members = Members::fold(account, records)?;
         members::write(dir, &members)?;
         // The identity comes last: without it there is no replica here.
@@ -245,7 +249,8 @@ impl Replica {
         }
         let store = Store::open(dir)?;
         let identity = Identity::read(dir)?;
-        let members = members::read(dir, identity.account)?;
+        let mut members = members::read(dir, identity.account)?;
+        members::finish_succession(&mut members, &identity, dir)?;
         Replica::start(store, identity, members, state)
     }
 
@@ -261,9 +266,11 @@ impl Replica {
         let mut core = Core::open(store, identity, members, watch)?;
         let known = core.store.reader()?.last_seq(core.identity.replica)?;
         if copied || core.outside().is_some_and(|outside| outside.seq > known) {
-            members::succeed(&mut core, state)?;
+            members::succeed(&mut core)?;
         }
-        let shared = Shared { core: Mutex::new(Some(core)), handle, account, listeners: Mutex::default() };
+        let observer = AtomicBool::new(core.role() == Role::Observer);
+        let core = Mutex::new(Some(core));
+        let shared = Shared { core, handle, account, observer, listeners: Mutex::default() };
         Ok(Replica(Arc::new(shared)))
     }
 
@@ -307,7 +314,11 @@ impl Replica {
 
     fn with<R>(&self, act: impl FnOnce(&mut Core) -> Result<R, ReplicaError>) -> Result<R, ReplicaError> {
         match lock(&self.0.core).as_mut() {
-            Some(core) => act(core),
+            Some(core) => {
+                let result = act(core);
+                self.0.observer.store(core.role() == Role::Observer, Ordering::Release);
+                result
+            }
             None => Err(ReplicaError::Store(StoreError::Poisoned)),
         }
     }

@@ -52,7 +52,7 @@ use crate::uid::TableError;
 
 pub use backup::BackupReport;
 pub use bodies::BodyStore;
-pub use check::{CheckReport, Level, Problem, Progress};
+pub use check::{CheckReport, Checker, Level, Problem, Progress};
 pub use error::StoreError;
 pub use frame::{Change, Group, Record};
 pub use large::BodyReader;

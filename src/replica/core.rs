@@ -307,10 +307,12 @@ impl Core {
         Ok(())
     }
 
-    /// Takes another note outside, for another replica id.
-    pub(super) fn set_watch(&mut self, watch: Watch) {
-        self.watch = watch;
+    /// Goes on as another replica, whose note outside is another one too.
+    pub(super) fn become_successor(&mut self, identity: Identity) {
+        self.watch = self.watch.of_successor(&identity);
         self.outside = None;
+        self.identity = identity;
+        self.unload();
     }
 
     /// What the note outside of the store says.
@@ -417,7 +419,11 @@ fn apply_local(account: &Account, txn: &mut Txn<'_>, record: &LocalRecord) -> Re
     match record {
         LocalRecord::BatchEnd => {}
         LocalRecord::Private(uids) => account.take_private(txn, uids)?,
-        LocalRecord::Restored { floor, time } => account.restored(txn, *floor, *time)?,
+        LocalRecord::Restored { floor, time, era } => {
+            // Mod-sequences since the backup are unknown too.
+            txn.put(Table::Meta, ERA, &era.to_be_bytes())?;
+            account.restored(txn, *floor, *time)?;
+        }
         LocalRecord::Counter(counter) => Account::go_on_from(txn, *counter)?,
         LocalRecord::Granted(after) => txn.put(Table::Meta, GRANTED, &encode_version(after))?,
     }

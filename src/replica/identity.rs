@@ -22,6 +22,9 @@ pub(super) struct Identity {
     pub(super) key: SecretKey,
     /// The lock file of the store that this was written for: a copied store has another one.
     pub(super) instance: InstanceId,
+    /// The membership record by which a restored store became this replica. Identity and record come into force together,
+    /// when this file is replaced.
+    pub(super) succession: Option<Vec<u8>>,
 }
 
 impl Identity {
@@ -41,6 +44,7 @@ impl Identity {
             replica: field("replica")?.parse().ok()?,
             key: SecretKey::from_seed(seed.as_slice().try_into().ok()?),
             instance: InstanceId(bytes("instance")?.try_into().ok()?),
+            succession: bytes("succession"),
         })
     }
 
@@ -52,6 +56,9 @@ impl Identity {
         let (account, replica) = (self.account, self.replica);
         write!(text, "account {account}\nreplica {replica}\nkey {}\ninstance {instance}\n", *seed)
             .expect("a string takes text");
+        if let Some(record) = &self.succession {
+            writeln!(text, "succession {}", base32(record)).expect("a string takes text");
+        }
         replace(&dir.join(FILE), text.as_bytes())
     }
 }
@@ -72,6 +79,11 @@ impl Watch {
     /// `state` is a directory outside of the store; one file for each account and replica in it.
     pub(super) fn new(state: Option<&Path>, identity: &Identity) -> Watch {
         Watch(state.map(|dir| dir.join(format!("{}.watch", identity.replica))))
+    }
+
+    /// The note of the replica that goes on in the place of this one.
+    pub(super) fn of_successor(&self, identity: &Identity) -> Watch {
+        Watch::new(self.0.as_deref().and_then(Path::parent), identity)
     }
 
     pub(super) fn read(&self) -> Option<Outside> {

@@ -72,15 +72,16 @@ impl Replica {
         dry: bool,
     ) -> Result<Importer<'_>, ReplicaError> {
         let found = self.view()?.view().find(name)?;
-        let blank = match found {
-            Some(id) => self.view()?.view().mailbox(id)?.is_some_and(|m| m.uid_next == 1 && m.messages == 0),
-            None => true,
-        };
         let made = found.is_none();
         let mailbox = match found {
             Some(id) => id,
             None if dry => MailboxId::derive(name, 0),
-            None => self.create_mailbox(name, None)?,
+            None => match adopt {
+                Some((validity, _)) => {
+                    self.change(|account, txn| account.adopt_mailbox(txn, now(), name, validity))?
+                }
+                None => self.create_mailbox(name, None)?,
+            },
         };
         let mut present = BTreeMap::new();
         if !made {
@@ -91,7 +92,15 @@ impl Replica {
                 }
             }
         }
-        let adopted = adopt.filter(|_| blank).map(|(validity, next)| (validity, next.saturating_sub(1)));
+        let shown = self.view()?.view().mailbox(mailbox)?;
+        let takes = |validity: UidValidity| match &shown {
+            // A UIDVALIDITY never falls.
+            Some(shown) => shown.uid_next == 1 && shown.messages == 0 && shown.uid_validity <= validity,
+            None => true,
+        };
+        let adopted = adopt
+            .filter(|(validity, _)| takes(*validity))
+            .map(|(validity, next)| (validity, next.saturating_sub(1)));
         Ok(Importer {
             replica: self,
             mailbox,

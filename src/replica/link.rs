@@ -67,6 +67,9 @@ pub enum LinkError {
         /// What is wrong with it.
         what: String,
     },
+    /// The peer has more of this replica's changes than it has itself.
+    #[error("this store was rolled back; it goes on as a new replica, try again")]
+    RolledBack,
     /// This replica failed.
     #[error(transparent)]
     Replica(#[from] ReplicaError),
@@ -259,6 +262,7 @@ impl Link {
                         tracing::error!(%error, "the replica failed in a session");
                         Fault::from(Refusal::Unavailable)
                     }
+                    LinkError::RolledBack => Fault::from(Refusal::Unavailable),
                     LinkError::Peer { what } => Fault::new(Refusal::BadChange, what.clone()),
                     LinkError::Session(_) => return Err(error),
                 };

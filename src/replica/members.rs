@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::core::{Core, restore_floor};
-use super::identity::{Identity, Watch};
+use super::identity::Identity;
 use super::record::LocalRecord;
 use super::{MEMBERS, Replica, ReplicaError, now, random};
 use crate::bytes::{Reader, put_number};
@@ -80,7 +80,7 @@ pub(super) fn add(core: &mut Core, records: Vec<Record>) -> Result<bool, Replica
 
 /// Goes on as another replica after the store was copied back: what the old one did since is unknown, and the same number
 /// must never stand for two changes.
-pub(super) fn succeed(core: &mut Core, state: Option<&Path>) -> Result<(), ReplicaError> {
+pub(super) fn succeed(core: &mut Core) -> Result<(), ReplicaError> {
     let (old, old_key) = (core.identity.replica, SecretKey::from_seed(*core.identity.key.seed()));
     let Some(member) = core.members.get(old).cloned() else { return Ok(()) };
     tracing::warn!(replica = %old, "the store was copied back; going on as a new replica with new UIDVALIDITYs");
@@ -92,17 +92,36 @@ pub(super) fn succeed(core: &mut Core, state: Option<&Path>) -> Result<(), Repli
     let granted = core.is_ready()?.then_some(reader.vector()?);
     drop(reader);
     let floor = restore_floor(inside, core.outside());
-    add(core, vec![record])?;
-    let identity = Identity { account: core.identity.account, replica, key, instance: core.store.instance() };
-    identity.write(core.store.dir())?;
-    core.identity = identity;
-    core.set_watch(Watch::new(state, &core.identity));
-    core.unload();
-    let mut records = vec![LocalRecord::Restored { floor, time: now() }];
+    // In this order: a crash in between does it all again, or finds the record in the identity.
+    let mut records = vec![LocalRecord::Restored { floor, time: now(), era: u16::from_be_bytes(random()?) }];
     // What the old replica was ready for, its successor is too; who invited it is of no matter any more.
     records.extend(granted.map(LocalRecord::Granted));
     core.change(&records, |_, _| Ok(((), Written::default())))?;
+    let identity = Identity {
+        account: core.identity.account,
+        replica,
+        key,
+        instance: core.store.instance(),
+        succession: Some(record.encoded().to_vec()),
+    };
+    identity.write(core.store.dir())?;
+    core.become_successor(identity);
+    add(core, vec![record])?;
     core.change(&[], |account, txn| Ok(((), account.settle(txn, now(), None)?)))?;
+    Ok(())
+}
+
+/// After a crash between the two: a successor that is in its identity and not yet in the membership log.
+pub(super) fn finish_succession(
+    members: &mut Members,
+    identity: &Identity,
+    dir: &Path,
+) -> Result<(), ReplicaError> {
+    let record = identity.succession.as_ref().filter(|_| members.get(identity.replica).is_none());
+    if let Some(record) = record {
+        members.union([Record::decode(record)?])?;
+        write(dir, members)?;
+    }
     Ok(())
 }
 

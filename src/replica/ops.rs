@@ -160,11 +160,14 @@ impl Replica {
             return Err(ReplicaError::NotReady);
         }
         let reader = self.view()?;
+        let shown = match mailbox {
+            Some(id) => vec![id],
+            None => reader.view().mailboxes()?.into_iter().map(|mailbox| mailbox.id).collect(),
+        };
         let mut waiting = Vec::new();
-        for row in reader.view().mailboxes()? {
-            let wanted = mailbox.is_none_or(|id| id == row.id);
-            if wanted && !reader.view().is_settled(row.id)? {
-                waiting.push(row.id);
+        for id in shown {
+            if !reader.view().is_settled(id)? {
+                waiting.push(id);
             }
         }
         drop(reader);

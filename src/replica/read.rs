@@ -1,6 +1,7 @@
 //! What clients are shown, and how the replica is.
 
 use std::io::Read;
+use std::sync::atomic::Ordering;
 
 use super::core::Core;
 use super::{Replica, ReplicaError, owed};
@@ -48,7 +49,7 @@ impl Snapshot {
 
 impl Replica {
     pub(super) fn view(&self) -> Result<Snapshot, ReplicaError> {
-        let observer = self.role()? == Role::Observer;
+        let observer = self.0.observer.load(Ordering::Acquire);
         Ok(Snapshot { reader: self.0.handle.reader()?, account: self.account(), observer })
     }
 
@@ -103,6 +104,10 @@ impl Replica {
         let snapshot = self.view()?;
         let (mut owed_bodies, mut owed_bytes) = (0, 0);
         for body in self.owed(&snapshot, usize::MAX)? {
+            // It came in some other way, and the next session will note that.
+            if self.has_body(body.blob)? {
+                continue;
+            }
             owed_bodies += 1;
             owed_bytes += body.size;
         }

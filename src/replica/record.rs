@@ -14,7 +14,7 @@ pub(super) enum LocalRecord {
     /// Private UIDs of an observer.
     Private(PrivateUids),
     /// The store was copied back.
-    Restored { floor: UidValidity, time: i64 },
+    Restored { floor: UidValidity, time: i64, era: u16 },
     /// A peer's mod-sequence counter, from which this replica goes on.
     Counter(u64),
     /// What the inviter knew when this server heard of it first: with that known, its lane may be used.
@@ -30,10 +30,11 @@ impl LocalRecord {
                 out.push(2);
                 out.extend(uids.encode());
             }
-            LocalRecord::Restored { floor, time } => {
+            LocalRecord::Restored { floor, time, era } => {
                 out.push(3);
                 put_number(&mut out, floor.value().into());
                 out.extend(time.to_le_bytes());
+                out.extend(era.to_le_bytes());
             }
             LocalRecord::Counter(counter) => {
                 out.push(4);
@@ -57,6 +58,7 @@ impl LocalRecord {
             3 => LocalRecord::Restored {
                 floor: UidValidity::new(reader.number32()?)?,
                 time: i64::from_le_bytes(reader.array()?),
+                era: u16::from_le_bytes(reader.array()?),
             },
             4 => LocalRecord::Counter(reader.number()?),
             5 => LocalRecord::Granted(decode_version(rest)?),
@@ -92,7 +94,7 @@ mod tests {
     fn records_come_back() {
         for record in [
             LocalRecord::BatchEnd,
-            LocalRecord::Restored { floor: UidValidity::new(77).unwrap(), time: -5 },
+            LocalRecord::Restored { floor: UidValidity::new(77).unwrap(), time: -5, era: 9 },
             LocalRecord::Counter(1 << 40),
             LocalRecord::Granted([(ReplicaId::from_bytes([7; 16]), 900)].into()),
         ] {

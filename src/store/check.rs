@@ -128,14 +128,45 @@ impl Store {
                 None
             }
         };
-        check_log(&files, reader.as_ref(), &mut report, &mut meter)?;
-        check_packs(&dir.join(BODY_DIR), id, level, reader.as_ref(), &mut report, &mut meter)?;
-        check_large(&dir.join(BODY_DIR), level, &mut report, &mut meter)?;
+        let checker = Checker { dir: dir.to_owned(), id, files, reader };
+        checker.look(level, &mut report, &mut meter)?;
+        Ok(report)
+    }
+
+    /// Checks this open store as of the last commit, beside whatever goes on.
+    pub fn checker(&self) -> Result<Checker, StoreError> {
+        let files = Arc::clone(self.log.files());
+        Ok(Checker { dir: self.dir.clone(), id: self.id, files, reader: Some(self.reader()?) })
+    }
+}
+
+/// What a check looks at.
+#[derive(Debug)]
+pub struct Checker {
+    dir: PathBuf,
+    id: StoreId,
+    files: Arc<LogFiles>,
+    reader: Option<Reader>,
+}
+
+impl Checker {
+    /// Looks at every file.
+    pub fn check(&self, level: Level, progress: &mut dyn FnMut(Progress)) -> Result<CheckReport, StoreError> {
+        let mut report = CheckReport::default();
+        self.look(level, &mut report, &mut Meter { done: 0, progress })?;
+        Ok(report)
+    }
+
+    fn look(&self, level: Level, report: &mut CheckReport, meter: &mut Meter<'_>) -> Result<(), StoreError> {
+        let (dir, reader) = (&self.dir, self.reader.as_ref());
+        check_log(&self.files, reader, report, meter)?;
+        check_packs(&dir.join(BODY_DIR), self.id, level, reader, report, meter)?;
+        check_large(&dir.join(BODY_DIR), level, report, meter)?;
         for position in snapshot::list(dir)? {
-            report.note(snapshot::read(dir, id, position))?;
+            report.note(snapshot::read(dir, self.id, position))?;
             meter.file(&snapshot::path(dir, position));
         }
-        Ok(report)
+        Ok(())
     }
 }
 

@@ -409,6 +409,29 @@ impl Account {
         name: &MailboxName,
         special_use: Option<SpecialUse>,
     ) -> Result<(MailboxId, Written), AccountError> {
+        self.make_mailbox(tables, time, name, special_use, None)
+    }
+
+    /// Makes a mailbox for an import. It has the folder's UIDVALIDITY from the start, however low, unless the name bore a
+    /// higher one: were it adopted later, it would fall.
+    pub fn adopt_mailbox(
+        &mut self,
+        tables: &mut impl TablesMut,
+        time: i64,
+        name: &MailboxName,
+        validity: UidValidity,
+    ) -> Result<(MailboxId, Written), AccountError> {
+        self.make_mailbox(tables, time, name, None, Some(validity))
+    }
+
+    fn make_mailbox(
+        &mut self,
+        tables: &mut impl TablesMut,
+        time: i64,
+        name: &MailboxName,
+        special_use: Option<SpecialUse>,
+        adopted: Option<UidValidity>,
+    ) -> Result<(MailboxId, Written), AccountError> {
         if self.view(tables).find(name)?.is_some() {
             return Err(AccountError::Exists { name: name.clone() });
         }
@@ -416,10 +439,13 @@ impl Account {
         let incarnation = (0..).find(|n| !mailboxes.contains_key(&MailboxId::derive(name, *n)));
         let incarnation = incarnation.expect("there are fewer mailboxes than numbers");
         let id = MailboxId::derive(name, incarnation);
-        let row = MailboxRow { incarnation, ..MailboxRow::default() };
+        let row = MailboxRow { incarnation, adopted: adopted.into_iter().collect(), ..MailboxRow::default() };
         let epoch = self.epoch_for(tables, id, &row, name)?.max(self.epoch_of_new(tables, &row, id, name)?);
         let written = self.write(tables, time, |writer| {
             writer.make_mailbox(id, name, incarnation);
+            if let Some(validity) = adopted {
+                writer.adopt_uid_validity(id, validity);
+            }
             if epoch > 0 {
                 writer.epoch(id, epoch);
             }

@@ -594,6 +594,10 @@ fn run(seed: u64, rules: Rules) -> Outcome {
     world.heal()
 }
 
+/// Seeds that once failed: a floor that did not burn itself (19), UIDVALIDITYs after a restore (88, 281), lanes given away
+/// too early (550), a claim that came with its expunge (3455).
+const KEPT: [u64; 5] = [19, 88, 281, 550, 3455];
+
 #[expect(clippy::disallowed_methods, reason = "a longer run is asked for by hand")]
 fn schedules() -> u64 {
     std::env::var("POSTMERGE_SCHEDULES").ok().and_then(|n| n.parse().ok()).unwrap_or(400)
@@ -601,7 +605,7 @@ fn schedules() -> u64 {
 
 #[test]
 fn the_promise_holds_on_random_schedules() {
-    for seed in 0..schedules() {
+    for seed in KEPT.into_iter().chain(0..schedules()) {
         if let Err(Violation(what)) = run(seed, Rules::ALL) {
             panic!("seed {seed}: {what}");
         }

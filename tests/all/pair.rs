@@ -89,9 +89,17 @@ impl Home {
 
     /// Closes the replica and opens it again.
     pub(crate) fn reopen(&mut self) {
+        self.shut();
+        self.open();
+    }
+
+    /// Closes the replica and lets its lock go.
+    pub(crate) fn shut(&mut self) {
         self.replica.close().unwrap();
-        let closed = std::mem::replace(&mut self.replica, spare());
-        drop(closed);
+        self.replica = spare();
+    }
+
+    pub(crate) fn open(&mut self) {
         self.replica = Replica::open(&self.store(), Some(&self.state())).unwrap();
     }
 

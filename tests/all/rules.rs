@@ -399,6 +399,18 @@ fn a_folder_adopted_on_both_sides_keeps_uidvalidity_and_uids() {
 }
 
 #[test]
+fn a_uid_that_another_folder_had_passed_over_is_not_shown_late() {
+    let (mut a, mut b) = Server::two();
+    let mailbox = import(&mut a, &folder(false, false, 0), Some((777_777, 30)));
+    // The other end of the folder was read after its last message, UID 30, was expunged.
+    import(&mut b, &folder(false, false, 0)[..2], Some((777_777, 30)));
+    let last = a.shown(mailbox)[2].entry;
+    heal(&mut a, &mut b);
+    let shown = b.shown(mailbox).into_iter().find(|message| message.entry == last).unwrap();
+    assert!(shown.uid.value() > 30, "clients of b were told that UIDNEXT is 31");
+}
+
+#[test]
 fn two_different_adopted_uidvalidities_make_a_higher_one() {
     let (mut a, mut b) = Server::two();
     let mailbox = import(&mut a, &folder(false, false, 0), Some((700_000, 99)));

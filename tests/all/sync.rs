@@ -1,7 +1,7 @@
 //! Two and more replicas: pairing, exchange, splits and healing.
 
 use postmerge::member::Role;
-use postmerge::replica::LinkEvent;
+use postmerge::replica::{Link, LinkEvent, Stay};
 
 use crate::pair::{Home, copy_dir, name, pump};
 
@@ -141,4 +141,74 @@ fn a_store_that_was_copied_back_goes_on_as_another_replica() {
     assert!(first.uid_of("INBOX", new).is_some());
     assert_eq!(old.len() + 1, first.picture()["INBOX"].len());
     let _ = uid;
+}
+
+#[test]
+fn bodies_that_are_more_urgent_than_those_before_are_fetched_in_the_same_conversation() {
+    let first = Home::found(Role::Server);
+    let second = first.invite(Role::Observer, 2);
+    let (_, mut to) = second.links(&first);
+    let (peer, now) = (first.replica.id().unwrap(), std::time::Duration::ZERO);
+    let from = Link::initiate(&second.replica, peer, Some(first.endpoint), [9; 32], Stay::Live, now);
+    let mut from = from.unwrap();
+    let turn = |from: &mut Link, to: &mut Link| {
+        for _ in 0..20 {
+            to.wake(now).unwrap();
+            while let Some(bytes) = from.poll_send(16 << 10).unwrap() {
+                to.receive(&bytes, now).unwrap();
+            }
+            while let Some(bytes) = to.poll_send(16 << 10).unwrap() {
+                from.receive(&bytes, now).unwrap();
+            }
+        }
+    };
+    turn(&mut from, &mut to);
+    for date in [1_000, 3_000, 2_000] {
+        let body = format!("Subject: {date}\n\n");
+        let added =
+            first.replica.append(&name("INBOX"), body.as_bytes(), Default::default(), Some(date)).unwrap();
+        turn(&mut from, &mut to);
+        assert!(second.replica.has_body(added.blob).unwrap(), "the body of {date}");
+    }
+}
+
+#[test]
+fn a_rollback_that_only_a_peer_can_notice_is_noticed_by_the_peer() {
+    let mut first = Home::found(Role::Server);
+    let second = first.invite(Role::Server, 2);
+    first.append("INBOX", "Subject: kept\n\n");
+    first.replica.close().unwrap();
+    let backup = tempfile::TempDir::new().unwrap();
+    copy_dir(&first.store(), &backup.path().join("store"));
+    copy_dir(&first.state(), &backup.path().join("state"));
+    first.reopen();
+    let late = first.append("INBOX", "Subject: since the backup\n\n");
+    second.sync(&first);
+    let id = first.replica.id().unwrap();
+    // The whole machine goes back, notes and inodes and all: files are put back in place.
+    first.shut();
+    for part in ["store", "state"] {
+        restore_in_place(&backup.path().join(part), &first.dir.path().join(part));
+    }
+    first.open();
+    assert_eq!(first.replica.id().unwrap(), id, "nobody can tell yet");
+    let (from, to) = first.links(&second);
+    assert!(pump(from, to).is_err());
+    assert_ne!(first.replica.id().unwrap(), id);
+    first.sync(&second);
+    assert_eq!(first.picture(), second.picture());
+    assert!(first.uid_of("INBOX", late).is_some());
+}
+
+/// Overwrites files without making new ones, and removes what the backup does not have.
+fn restore_in_place(from: &std::path::Path, to: &std::path::Path) {
+    for entry in std::fs::read_dir(to).unwrap().map(Result::unwrap) {
+        let source = from.join(entry.file_name());
+        match (entry.file_type().unwrap().is_dir(), source.exists()) {
+            (true, true) => restore_in_place(&source, &entry.path()),
+            (false, true) => std::fs::write(entry.path(), std::fs::read(source).unwrap()).unwrap(),
+            (true, false) => std::fs::remove_dir_all(entry.path()).unwrap(),
+            (false, false) => std::fs::remove_file(entry.path()).unwrap(),
+        }
+    }
 }

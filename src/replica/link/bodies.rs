@@ -24,6 +24,8 @@ pub(super) struct Fetching {
     arrived_bytes: u64,
     /// How far the list of what is owed was read.
     last: Option<Owed>,
+    /// How many bodies are owed in all, and their bytes; counted when somebody asks.
+    left: Option<(u64, u64)>,
     /// Whether bodies are left alone in this conversation.
     left_alone: bool,
 }
@@ -39,6 +41,12 @@ impl Fetching {
 
     pub(super) fn leave(&mut self) {
         self.left_alone = true;
+    }
+
+    /// There may be new debts, more urgent ones among them: the list is read from the top again.
+    pub(super) fn look_again(&mut self) {
+        self.last = None;
+        self.left = None;
     }
 }
 
@@ -238,9 +246,16 @@ impl Link {
             txn.commit()?;
             Ok(())
         })?;
-        let status = self.replica.status()?;
-        let (left, left_bytes) = (status.owed_bodies, status.owed_bytes);
-        self.events.push_back(LinkEvent::Bodies { count: arrived.len() as u64, bytes, left, left_bytes });
+        let count = arrived.len() as u64;
+        let (left, left_bytes) = match self.fetching.left {
+            Some((left, left_bytes)) => (left.saturating_sub(count), left_bytes.saturating_sub(bytes)),
+            None => {
+                let status = self.replica.status()?;
+                (status.owed_bodies, status.owed_bytes)
+            }
+        };
+        self.fetching.left = Some((left, left_bytes));
+        self.events.push_back(LinkEvent::Bodies { count, bytes, left, left_bytes });
         Ok(())
     }
 }

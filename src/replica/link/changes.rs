@@ -31,6 +31,7 @@ impl Link {
         peer_has: &BTreeMap<ReplicaId, u64>,
         room: usize,
     ) -> Result<(), LinkError> {
+        self.notice_rollback(peer_has)?;
         if self.outgoing.is_none() {
             let snapshot = self.replica.view()?;
             let missing = snapshot.tables().missing(peer_has).map_err(crate::replica::ReplicaError::from)?;
@@ -57,6 +58,25 @@ impl Link {
             self.outgoing = None;
         }
         Ok(self.session.offer_changes(changes, end)?)
+    }
+
+    /// A peer that has more of this replica's changes than are here: the store was rolled back, and what it showed since is
+    /// unknown. It goes on as another replica, from the next conversation on.
+    fn notice_rollback(&mut self, peer_has: &BTreeMap<ReplicaId, u64>) -> Result<(), LinkError> {
+        let rolled_back = self.replica.with(|core| {
+            let own = core.identity.replica;
+            let here = core.store.reader()?.last_seq(own)?;
+            let rolled_back = peer_has.get(&own).is_some_and(|seq| *seq > here);
+            if rolled_back {
+                crate::replica::members::succeed(core)?;
+            }
+            Ok(rolled_back)
+        })?;
+        if rolled_back {
+            self.replica.tell(&[]);
+            return Err(LinkError::RolledBack);
+        }
+        Ok(())
     }
 
     /// Vets changes and keeps them until they are committed.
@@ -111,6 +131,7 @@ impl Link {
         self.peer_digest = Some(digest);
         self.heard_inviter()?;
         self.claim_for_others()?;
+        self.fetching.look_again();
         self.want_more()?;
         let known = self.replica.view()?.tables().vector().map_err(crate::replica::ReplicaError::from)?;
         self.session.changes_known(known)?;

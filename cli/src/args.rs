@@ -1,0 +1,28 @@
+//! The command line as a whole; each verb's own arguments are with the verb.
+
+use std::path::PathBuf;
+
+use clap::{ArgAction, Parser};
+
+use crate::commands::Command;
+
+/// A mailbox that lives on many machines at once and never lies to a mail client.
+#[derive(Parser)]
+#[command(name = "postmerge", version, propagate_version = true, after_help = AFTER)]
+pub(crate) struct Cli {
+    /// The replica's directory [default: postmerge/default in the user's data directory].
+    #[arg(long, global = true, env = "POSTMERGE_STORE", value_name = "DIR")]
+    pub(crate) store: Option<PathBuf>,
+    /// The configuration file [default: postmerge/config.toml in the user's configuration directory].
+    #[arg(long, global = true, env = "POSTMERGE_CONFIG", value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Says more on standard error; up to three times.
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub(crate) verbose: u8,
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const AFTER: &str =
+    "Exit codes: 0 done, 1 failed, 2 usage, 3 partly done, 10 no replica here, 11 locked, 130 interrupted.";

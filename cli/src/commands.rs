@@ -1,0 +1,156 @@
+//! The verbs, one file each.
+
+mod append;
+mod backup;
+mod body;
+mod check;
+mod demo;
+mod export;
+mod expunge;
+mod flag;
+mod forget;
+mod import;
+mod init;
+mod invite;
+mod join;
+mod log;
+mod mailbox;
+mod mailboxes;
+mod messages;
+mod peers;
+mod relocate;
+mod select;
+mod serve;
+mod status;
+mod stdio;
+mod sync;
+
+use std::time::{Duration, Instant};
+
+use clap::Subcommand;
+use postmerge::replica::{Replica, ReplicaError};
+use postmerge::store::StoreError;
+
+use crate::context::{Code, Context};
+use crate::paths::Setup;
+use crate::{control, progress};
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    Init(init::Init),
+    Import(import::Import),
+    Export(export::Export),
+    Serve(serve::Serve),
+    Invite(invite::Invite),
+    Join(join::Join),
+    Sync(sync::Sync),
+    Peers(peers::Peers),
+    Forget(forget::Forget),
+    Stdio(stdio::Stdio),
+    Mailboxes(mailboxes::Mailboxes),
+    Messages(messages::Messages),
+    Append(append::Append),
+    Body(body::Body),
+    Flag(flag::Flag),
+    Move(relocate::Move),
+    Copy(relocate::Copy),
+    Expunge(expunge::Expunge),
+    Mailbox(mailbox::Mailbox),
+    Status(status::Status),
+    Log(log::Log),
+    Check(check::Check),
+    Backup(backup::Backup),
+    Demo(demo::Demo),
+}
+
+impl Command {
+    /// Runs a verb that needs an open replica.
+    pub(crate) fn run(&self, cx: &mut Context<'_>) -> anyhow::Result<Code> {
+        match self {
+            Command::Import(verb) => verb.run(cx),
+            Command::Export(verb) => verb.run(cx),
+            Command::Invite(verb) => verb.run(cx),
+            Command::Sync(verb) => verb.run(cx),
+            Command::Peers(verb) => verb.run(cx),
+            Command::Forget(verb) => verb.run(cx),
+            Command::Stdio(verb) => verb.run(cx),
+            Command::Mailboxes(verb) => verb.run(cx),
+            Command::Messages(verb) => verb.run(cx),
+            Command::Append(verb) => verb.run(cx),
+            Command::Body(verb) => verb.run(cx),
+            Command::Flag(verb) => verb.run(cx),
+            Command::Move(verb) => verb.run(cx),
+            Command::Copy(verb) => verb.run(cx),
+            Command::Expunge(verb) => verb.run(cx),
+            Command::Mailbox(verb) => verb.run(cx),
+            Command::Status(verb) => verb.run(cx),
+            Command::Log(verb) => verb.run(cx),
+            Command::Backup(verb) => verb.run(cx),
+            Command::Check(verb) => verb.run_inside(cx),
+            Command::Init(_) | Command::Serve(_) | Command::Join(_) | Command::Demo(_) => {
+                anyhow::bail!("this command does not run inside another process")
+            }
+        }
+    }
+
+    /// Whether the verb stops in its own way on Ctrl-C.
+    pub(crate) fn handles_signals(&self) -> bool {
+        matches!(self, Command::Serve(_))
+    }
+}
+
+/// Runs a verb: alone, inside the daemon that holds the store, or on the store.
+pub(crate) fn run(command: &Command, setup: &Setup) -> anyhow::Result<Code> {
+    match command {
+        Command::Init(verb) => verb.run(setup),
+        Command::Serve(verb) => verb.run(setup),
+        Command::Join(verb) => verb.run(setup),
+        Command::Demo(verb) => verb.run(setup),
+        Command::Check(verb) => match control::call(setup)? {
+            Some(code) => Ok(code),
+            None => verb.run_alone(setup),
+        },
+        _ => on_replica(command, setup),
+    }
+}
+
+/// What another process's short command may hold the store for.
+const LOCK_PATIENCE: Duration = Duration::from_secs(2);
+
+fn on_replica(command: &Command, setup: &Setup) -> anyhow::Result<Code> {
+    let start = Instant::now();
+    let replica = loop {
+        if let Some(code) = control::call(setup)? {
+            return Ok(code);
+        }
+        match Replica::open(&setup.store, setup.state()) {
+            Err(ReplicaError::Store(StoreError::Locked { .. })) if start.elapsed() < LOCK_PATIENCE => {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            opened => break opened?,
+        }
+    };
+    if replica.peers()?.is_empty() {
+        let path = setup.store.clone();
+        let what = "the join that was begun here did not come to its end; run it again";
+        return Err(anyhow::Error::from(ReplicaError::NoReplica { path }).context(what));
+    }
+    let mut cx = local(setup, replica.clone());
+    let result = command.run(&mut cx).and_then(|code| Ok(cx.out.flush().map(|()| code)?));
+    replica.close()?;
+    result
+}
+
+/// A context in this very process.
+pub(crate) fn local(setup: &Setup, replica: Replica) -> Context<'_> {
+    Context {
+        replica,
+        setup,
+        serving: None,
+        cwd: setup.cwd.clone(),
+        out: Box::new(std::io::BufWriter::new(std::io::stdout())),
+        err: Box::new(std::io::stderr()),
+        input: Box::new(std::io::stdin()),
+        progress: progress::paced(progress::on_terminal()),
+    }
+}

@@ -1,0 +1,279 @@
+//! Takes in a Maildir tree or an mbox file.
+
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufReader, ErrorKind};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use clap::Args;
+use postmerge::mailbox::{MailboxName, UidValidity};
+use postmerge::maildir::{self, FileName, Folder, FoundMessage, Mbox, MboxDialect, MboxError};
+use postmerge::member::Role;
+use postmerge::replica::{ImportMessage, ImportReport, Importer, Replica};
+use serde::Serialize;
+
+use crate::context::{Code, Context};
+use crate::progress::{Sink, Step};
+use crate::text;
+
+/// Takes in a Maildir tree or an mbox file, without changing it. A second import of the same changes nothing.
+#[derive(Args)]
+pub(crate) struct Import {
+    /// A Maildir (in either layout) or an mbox file.
+    source: PathBuf,
+    /// Brings back messages that were expunged here.
+    #[arg(long)]
+    again: bool,
+    /// The mailbox that an mbox file goes into [default: its name].
+    #[arg(long)]
+    mailbox: Option<MailboxName>,
+    /// The mbox file does not quote lines "From " as mboxrd does.
+    #[arg(long)]
+    mboxo: bool,
+    /// Says what would be done.
+    #[arg(long)]
+    dry_run: bool,
+    /// Prints the result as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// What became of one mailbox.
+#[derive(Serialize)]
+struct Row {
+    mailbox: String,
+    imported: u64,
+    bytes: u64,
+    known: u64,
+    expunged: u64,
+    bodies: u64,
+    adopts_uids: bool,
+    uids: &'static str,
+}
+
+#[derive(Serialize)]
+struct Skip {
+    path: PathBuf,
+    reason: String,
+}
+
+/// What an import did, or would do.
+#[derive(Serialize, Default)]
+pub(super) struct Outcome {
+    dry_run: bool,
+    mailboxes: Vec<Row>,
+    skipped: Vec<Skip>,
+}
+
+/// How to import.
+#[derive(Clone, Copy)]
+pub(super) struct How {
+    pub(super) again: bool,
+    pub(super) dry_run: bool,
+}
+
+impl Import {
+    pub(crate) fn run(&self, cx: &mut Context<'_>) -> anyhow::Result<Code> {
+        let source = cx.path(&self.source);
+        let how = How { again: self.again, dry_run: self.dry_run };
+        let meta = std::fs::metadata(&source).with_context(|| format!("cannot read {}", source.display()))?;
+        let outcome = if meta.is_dir() {
+            tree(&cx.replica, &source, how, &mut cx.progress)?
+        } else {
+            self.mbox(cx, &source, meta.len(), how)?
+        };
+        if self.json {
+            cx.json(&outcome)?;
+        } else {
+            outcome.print(&mut cx.out)?;
+        }
+        for skip in &outcome.skipped {
+            writeln!(cx.err, "skipped {}: {}", skip.path.display(), skip.reason)?;
+        }
+        Ok(outcome.code())
+    }
+
+    fn mbox(&self, cx: &mut Context<'_>, path: &Path, bytes: u64, how: How) -> anyhow::Result<Outcome> {
+        let name = match &self.mailbox {
+            Some(name) => name.clone(),
+            None => {
+                let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+                stem.parse()
+                    .with_context(|| format!("{} does not name a mailbox; say --mailbox", path.display()))?
+            }
+        };
+        let dialect = if self.mboxo { MboxDialect::O } else { MboxDialect::Rd };
+        let file = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let mut importer = cx.replica.import(&name, None, how.again, how.dry_run)?;
+        let mut outcome = Outcome { dry_run: how.dry_run, ..Outcome::default() };
+        let progress = &mut cx.progress;
+        progress(Step::Start { what: name.to_string(), messages: None, bytes });
+        for (messages, message) in (1..).zip(Mbox::new(BufReader::new(file), dialect)) {
+            match message {
+                Ok(message) => {
+                    progress(Step::At { messages, bytes: message.offset });
+                    let internal_date = message.internal_date.or_else(|| sent(&message.body)).unwrap_or(0);
+                    let found = ImportMessage { internal_date, keywords: message.keywords, uid: None };
+                    importer.add(found, message.body)?;
+                }
+                Err(error @ MboxError::TooLarge { .. }) => {
+                    outcome.skipped.push(Skip { path: path.into(), reason: error.to_string() });
+                }
+                Err(error) => {
+                    return Err(error).with_context(|| format!("cannot import {}", path.display()));
+                }
+            }
+        }
+        progress(Step::End);
+        outcome.mailboxes.push(row(&name, importer.finish()?, "new ones: an mbox has none"));
+        Ok(outcome)
+    }
+}
+
+/// The date that a message gives itself.
+fn sent(body: &[u8]) -> Option<i64> {
+    Some(mail_parser::MessageParser::new().parse_headers(body)?.date()?.to_timestamp())
+}
+
+/// Imports every folder of a tree.
+pub(super) fn tree(replica: &Replica, root: &Path, how: How, progress: &mut Sink) -> anyhow::Result<Outcome> {
+    let scan = maildir::scan(root)?;
+    let skipped = scan.skipped.into_iter();
+    let skipped = skipped.map(|skip| Skip { path: skip.path, reason: skip.reason.to_string() }).collect();
+    let mut outcome = Outcome { dry_run: how.dry_run, mailboxes: Vec::new(), skipped };
+    let all = || scan.folders.iter().flat_map(|folder| &folder.messages);
+    let messages = Some(all().count() as u64);
+    let bytes = all().map(|message| message.size).sum();
+    progress(Step::Start { what: "import".into(), messages, bytes });
+    let mut done = (0, 0);
+    for folder in &scan.folders {
+        let row = one_folder(replica, folder, how, &mut outcome.skipped, &mut |size| {
+            done = (done.0 + 1, done.1 + size);
+            progress(Step::At { messages: done.0, bytes: done.1 });
+        });
+        outcome.mailboxes.push(row.with_context(|| format!("cannot import mailbox {:?}", folder.name))?);
+    }
+    progress(Step::End);
+    Ok(outcome)
+}
+
+fn one_folder(
+    replica: &Replica,
+    folder: &Folder,
+    how: How,
+    skipped: &mut Vec<Skip>,
+    done: &mut dyn FnMut(u64),
+) -> anyhow::Result<Row> {
+    let adopt = folder.uidlist.as_ref().map(|list| (list.validity, list.next.value()));
+    let mut importer = replica.import(&folder.name, adopt, how.again, how.dry_run)?;
+    let uids = fate(replica, &importer, adopt)?;
+    for message in &folder.messages {
+        match read(folder, message) {
+            Ok(body) => {
+                let (internal_date, uid) = (message.internal_date, message.uid);
+                let found = ImportMessage { internal_date, keywords: message.keywords.clone(), uid };
+                importer.add(found, body)?;
+            }
+            Err(error) => skipped.push(Skip { path: message.path.clone(), reason: error.to_string() }),
+        }
+        done(message.size);
+    }
+    if !folder.settled {
+        let reason = "changed while it was read; import again to be sure that nothing was missed".to_owned();
+        skipped.push(Skip { path: folder.dir.clone(), reason });
+    }
+    let report = importer.finish()?;
+    if folder.subscribed && !how.dry_run {
+        replica.set_subscribed(&folder.name, true)?;
+    }
+    let uids = if report.adopts_uids && replica.role()? == Role::Server { "adopted" } else { uids };
+    Ok(row(&folder.name, report, uids))
+}
+
+/// What happens to the folder's UIDs if they are not adopted.
+fn fate(
+    replica: &Replica,
+    importer: &Importer<'_>,
+    adopt: Option<(UidValidity, u32)>,
+) -> anyhow::Result<&'static str> {
+    let Some((validity, _)) = adopt else { return Ok("new ones: the folder has no dovecot-uidlist") };
+    if replica.role()? == Role::Observer {
+        return Ok("private: this replica is an observer");
+    }
+    if !importer.existed() {
+        return Ok("new ones: the name bore a higher UIDVALIDITY");
+    }
+    let shown = replica.mailbox(importer.mailbox())?.uid_validity;
+    Ok(match shown.cmp(&validity) {
+        Ordering::Equal => "as they are: the mailbox has this UIDVALIDITY already",
+        Ordering::Greater => "new ones: the mailbox has a higher UIDVALIDITY",
+        Ordering::Less => "new ones: the mailbox has another UIDVALIDITY",
+    })
+}
+
+/// Reads a message. A change of flags is a rename, so a file that is gone is looked for under its other names.
+fn read(folder: &Folder, message: &FoundMessage) -> std::io::Result<Vec<u8>> {
+    match std::fs::read(&message.path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            for dir in ["cur", "new"].map(|sub| folder.dir.join(sub)) {
+                for entry in std::fs::read_dir(dir)?.flatten() {
+                    let base = FileName::parse(&entry.file_name()).ok().map(|name| name.base);
+                    if base.as_ref() == Some(&message.base) {
+                        return std::fs::read(entry.path());
+                    }
+                }
+            }
+            Err(error)
+        }
+        read => read,
+    }
+}
+
+fn row(name: &MailboxName, report: ImportReport, uids: &'static str) -> Row {
+    let ImportReport { imported, bytes, known, expunged, bodies, adopts_uids } = report;
+    Row { mailbox: name.to_string(), imported, bytes, known, expunged, bodies, adopts_uids, uids }
+}
+
+impl Outcome {
+    pub(super) fn code(&self) -> Code {
+        Code::partly_if(!self.skipped.is_empty())
+    }
+
+    /// Lists on standard error what was left alone.
+    pub(super) fn complain(&self) {
+        for skip in &self.skipped {
+            eprintln!("skipped {}: {}", skip.path.display(), skip.reason);
+        }
+    }
+
+    pub(super) fn print(&self, out: &mut dyn std::io::Write) -> std::io::Result<()> {
+        let cells: Vec<Vec<String>> = self
+            .mailboxes
+            .iter()
+            .map(|row| {
+                let numbers = [row.imported, row.known, row.expunged].map(|number| number.to_string());
+                let mut cells = vec![row.mailbox.clone()];
+                cells.extend(numbers);
+                cells.extend([text::size(row.bytes), row.uids.to_owned()]);
+                cells
+            })
+            .collect();
+        let head = [
+            "mailbox",
+            if self.dry_run { "would import" } else { "imported" },
+            "known",
+            "expunged here",
+            "size",
+            "UIDs",
+        ];
+        text::table(out, &head, &cells, &[1, 2, 3, 4])
+    }
+
+    /// Messages and bodies that came in, over all mailboxes.
+    pub(super) fn totals(&self) -> BTreeMap<&'static str, u64> {
+        let sum = |of: fn(&Row) -> u64| self.mailboxes.iter().map(of).sum();
+        [("imported", sum(|row| row.imported)), ("bodies", sum(|row| row.bodies))].into()
+    }
+}

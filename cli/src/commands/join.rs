@@ -1,0 +1,147 @@
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use clap::Args;
+use postmerge::member::{Member, Ticket};
+use postmerge::net::{Node, NodeError};
+use postmerge::replica::{LinkError, LinkEvent, Replica};
+use postmerge::sync::{Refusal, SessionError};
+
+use super::import::{self, How};
+use crate::context::Code;
+use crate::endpoint;
+use crate::failure::Usage;
+use crate::paths::Setup;
+use crate::progress::{self, Sink, Step};
+use crate::text::{count, date};
+
+/// Joins an account with a ticket, and does the first sync. If it is cut off, run it again.
+#[derive(Args)]
+pub(crate) struct Join {
+    /// The ticket; `-` reads it from standard input.
+    ticket: String,
+    /// Takes the bodies from a Maildir that holds the same mail, and adds what only it holds.
+    #[arg(long, value_name = "MAILDIR")]
+    adopt: Option<PathBuf>,
+    /// Pairs and learns what there is; bodies come with the first sync.
+    #[arg(long)]
+    no_sync: bool,
+    /// What peers call this replica [default: the host name].
+    #[arg(long)]
+    name: Option<String>,
+    /// Says what would be done.
+    #[arg(long)]
+    dry_run: bool,
+}
+
+impl Join {
+    pub(crate) fn run(&self, setup: &Setup) -> anyhow::Result<Code> {
+        let ticket = self.ticket()?;
+        let name = setup.name(self.name.as_deref())?;
+        let adopt = self.adopt.as_ref().map(|path| setup.cwd.join(path));
+        if let Some(root) = &adopt {
+            // Before the ticket is spent.
+            postmerge::maildir::scan(root)?;
+        }
+        if self.dry_run {
+            println!(
+                "would join account {} as {} {name:?}, inviter {} at {}, in {}; the ticket is good until {} UTC",
+                ticket.account,
+                ticket.role,
+                ticket.inviter,
+                ticket.addresses.join(", "),
+                setup.store.display(),
+                date(ticket.expires_at as i64)
+            );
+            return Ok(Code::DONE);
+        }
+        if let Some(parent) = setup.store.parent() {
+            std::fs::create_dir_all(parent)?;
+        }
+        let fresh = !setup.store.join("STORE").exists();
+        let replica = Replica::prepare_join(&setup.store, setup.state(), &ticket)?;
+        let key = endpoint::read_or_make_key(&setup.store)?;
+        let node = Node::new(replica.clone(), endpoint::unlisted(&key, &setup.runtime)?);
+        let bodies = adopt.is_none() && !self.no_sync;
+        let mut sink = progress::paced(progress::on_terminal());
+        let mut meter = Meter::default();
+        let mut progress = |event: &LinkEvent| meter.take(event, &mut sink);
+        if let Err(error) = setup.runtime.block_on(node.join(&ticket, name, bodies, &mut progress)) {
+            sink(Step::End);
+            if fresh && is_final(&error) {
+                // Nobody let this replica in and nobody ever will; what was made for it is in the way.
+                drop((node, replica));
+                std::fs::remove_dir_all(&setup.store)?;
+            }
+            return Err(error).context("cannot join");
+        }
+        let mut code = Code::DONE;
+        if let Some(root) = adopt {
+            let outcome = import::tree(&replica, &root, How { again: false, dry_run: false }, &mut sink)?;
+            outcome.complain();
+            let totals = outcome.totals();
+            let (bodies, new) = (count(totals["bodies"], "message"), count(totals["imported"], "message"));
+            eprintln!("took the bodies of {bodies} from {}, and {new} that only it held", root.display());
+            code = outcome.code();
+            if !self.no_sync {
+                let mut meter = Meter::default();
+                let mut progress = |_: &Member, event: &LinkEvent| meter.take(event, &mut sink);
+                for done in setup.runtime.block_on(node.sync(&mut progress)) {
+                    done.result.with_context(|| format!("cannot sync with {}", done.member.name))?;
+                }
+            }
+        }
+        sink(Step::End);
+        let (account, status) = (replica.account(), replica.status()?);
+        eprintln!("joined account {account} as replica {}, a {}", status.replica, status.role);
+        if status.owed_bodies > 0 {
+            let owed = count(status.owed_bodies, "message");
+            eprintln!("the bodies of {owed} have not arrived yet; `postmerge sync` fetches them");
+            code = if self.no_sync { code } else { Code::PARTLY };
+        }
+        replica.close()?;
+        Ok(code)
+    }
+
+    fn ticket(&self) -> anyhow::Result<Ticket> {
+        let mut text = self.ticket.clone();
+        if text == "-" {
+            text = std::io::read_to_string(std::io::stdin())?;
+        }
+        if text.trim().is_empty() {
+            return Err(Usage("the ticket is empty".into()).into());
+        }
+        Ok(text.parse::<Ticket>()?)
+    }
+}
+
+/// Whether the ticket was refused, so that trying again is of no use.
+fn is_final(error: &NodeError) -> bool {
+    let NodeError::Link(LinkError::Session(SessionError::Refused { refusal, .. })) = error else {
+        return false;
+    };
+    use Refusal::{TicketAltered, TicketExpired, TicketUnknown, TicketUsed};
+    matches!(refusal, TicketUsed | TicketExpired | TicketAltered | TicketUnknown)
+}
+
+/// Makes bars of what a conversation tells: the total is what was owed when bodies began to come.
+#[derive(Default)]
+pub(super) struct Meter {
+    total: Option<(u64, u64)>,
+}
+
+impl Meter {
+    pub(super) fn take(&mut self, event: &LinkEvent, sink: &mut Sink) {
+        let LinkEvent::Bodies { count, bytes, left, left_bytes } = *event else { return };
+        let before = (left + count, left_bytes + bytes);
+        let total = match self.total {
+            Some(total) if total.0 >= before.0 && total.1 >= before.1 => total,
+            _ => {
+                self.total = Some(before);
+                sink(Step::Start { what: "messages".into(), messages: Some(before.0), bytes: before.1 });
+                before
+            }
+        };
+        sink(Step::At { messages: total.0 - left, bytes: total.1 - left_bytes });
+    }
+}

@@ -1,0 +1,139 @@
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use clap::Args;
+use postmerge::net::{Endpoint, Node};
+use postmerge::replica::{Replica, ReplicaError};
+use postmerge::store::StoreError;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::config::Config;
+use crate::context::{Code, Serving};
+use crate::control::{self, Control};
+use crate::endpoint;
+use crate::failure::advice;
+use crate::paths::Setup;
+
+/// Talks to the peers, and runs the other commands' work, until SIGTERM or Ctrl-C.
+#[derive(Args)]
+pub(crate) struct Serve {
+    /// Where to listen [default: that of the configuration, else [::]:7367].
+    #[arg(long, value_name = "ADDR:PORT")]
+    listen: Option<String>,
+    /// Talks to no peer; only other commands are served.
+    #[arg(long, conflicts_with = "listen")]
+    offline: bool,
+}
+
+/// What a short command may hold the store for before the daemon gives up.
+const LOCK_PATIENCE: Duration = Duration::from_secs(10);
+
+impl Serve {
+    pub(crate) fn run(&self, setup: &Setup) -> anyhow::Result<Code> {
+        let mut stop = {
+            let _inside = setup.runtime.enter();
+            Stop::new()?
+        };
+        let replica = open(setup)?;
+        let node = match self.offline {
+            true => None,
+            false => Some(Node::new(replica.clone(), self.bind(setup)?)),
+        };
+        let listens = node.as_ref().and_then(|node| node.endpoint().local_address().ok());
+        if let Some(listens) = listens {
+            self.announce(setup, &replica, listens)?;
+        }
+        let serving = Serving { node: node.clone(), listens };
+        let control = Control::start(Arc::new(setup.clone()), replica.clone(), serving)?;
+        match listens {
+            Some(listens) => eprintln!("serving {} on {listens}", setup.store.display()),
+            None => eprintln!("serving {} offline", setup.store.display()),
+        }
+        let result = setup.runtime.block_on(async {
+            match node {
+                Some(node) => node.serve(stop.wait()).await,
+                None => {
+                    stop.wait().await;
+                    Ok(())
+                }
+            }
+        });
+        control.stop();
+        replica.close()?;
+        result?;
+        Ok(Code::DONE)
+    }
+
+    fn bind(&self, setup: &Setup) -> anyhow::Result<Endpoint> {
+        let key = endpoint::read_key(&setup.store)?;
+        let wanted = self.listen.as_deref().or(setup.config.listen.as_deref());
+        let listen = wanted.unwrap_or(Config::LISTEN);
+        let address = listen.to_socket_addrs().ok().and_then(|mut found| found.next());
+        let address = address.with_context(|| format!("{listen:?} is not ADDR:PORT"))?;
+        match Endpoint::bind(address, &key, &setup.runtime) {
+            // A machine without IPv6.
+            Err(_) if wanted.is_none() => {
+                let any = SocketAddr::from(([0, 0, 0, 0], address.port()));
+                Ok(Endpoint::bind(any, &key, &setup.runtime)?)
+            }
+            bound => Ok(bound?),
+        }
+    }
+
+    /// Tells the peers where this replica is, if that is known for certain.
+    fn announce(&self, setup: &Setup, replica: &Replica, listens: SocketAddr) -> anyhow::Result<()> {
+        let addresses = if !setup.config.addresses.is_empty() {
+            super::peers::check(&setup.config.addresses)?;
+            setup.config.addresses.clone()
+        } else if self.listen.is_some() && !listens.ip().is_unspecified() {
+            vec![listens.to_string()]
+        } else {
+            return Ok(());
+        };
+        if replica.is_member()? {
+            replica.announce(addresses)?;
+        }
+        Ok(())
+    }
+}
+
+fn open(setup: &Setup) -> anyhow::Result<Replica> {
+    let start = Instant::now();
+    loop {
+        match Replica::open(&setup.store, setup.state()) {
+            Err(ReplicaError::Store(error @ StoreError::Locked { .. })) => {
+                if control::answers(setup) {
+                    let hint = "stop that one first, or name another store with --store DIR";
+                    let served = format!("{} is served already", setup.store.display());
+                    return Err(anyhow::Error::from(error).context(advice(served, hint)));
+                }
+                if start.elapsed() > LOCK_PATIENCE {
+                    return Err(error.into());
+                }
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            opened => return Ok(opened?),
+        }
+    }
+}
+
+/// The signals that end the daemon.
+struct Stop {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+impl Stop {
+    fn new() -> anyhow::Result<Stop> {
+        Ok(Stop { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn wait(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! The configuration file.
+
+use std::path::Path;
+
+use anyhow::Context as _;
+use serde::Deserialize;
+
+/// What can be set once instead of with each command.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Config {
+    /// Where `serve` listens, as `ADDR:PORT`.
+    pub(crate) listen: Option<String>,
+    /// What peers call this machine; else its host name.
+    pub(crate) name: Option<String>,
+    /// Where peers reach this machine, as `HOST:PORT`.
+    pub(crate) addresses: Vec<String>,
+}
+
+impl Config {
+    /// Where `serve` listens if nothing else is said: every address, IPv6 and IPv4.
+    pub(crate) const LISTEN: &str = "[::]:7367";
+
+    /// Reads the file; one that is not there sets nothing, unless it was asked for by name.
+    pub(crate) fn read(path: &Path, must_exist: bool) -> anyhow::Result<Config> {
+        match std::fs::read_to_string(path) {
+            Ok(text) => Config::parse(&text).with_context(|| format!("cannot use {}", path.display())),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound && !must_exist => {
+                Ok(Config::default())
+            }
+            Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
+        }
+    }
+
+    fn parse(text: &str) -> anyhow::Result<Config> {
+        Ok(toml::from_str(text)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_nobody_knows_is_refused() {
+        let text = "listen = \"127.0.0.1:1\"\nname = \"desktop\"\naddresses = [\"mail.example:7367\"]\n";
+        let config = Config::parse(text).unwrap();
+        assert_eq!((config.name.as_deref(), config.addresses.len()), (Some("desktop"), 1));
+        assert!(Config::parse("listne = \"127.0.0.1:1\"").is_err());
+        assert_eq!(Config::parse("").unwrap(), Config::default());
+    }
+}

@@ -1,0 +1,207 @@
+//! What the user is told when something fails: the chain of causes, a hint, an exit code.
+
+use std::fmt;
+use std::io::Write;
+
+use postmerge::maildir::{ExportError, MaildirError, MboxError};
+use postmerge::member::{MemberError, TicketError};
+use postmerge::net::{NetError, NodeError};
+use postmerge::replica::{LinkError, ReplicaError};
+use postmerge::store::StoreError;
+use postmerge::sync::{Refusal, SessionError};
+use postmerge::uid::AccountError;
+
+use crate::context::Code;
+
+/// An error with a hint of its own, where the cause alone does not tell what to do.
+#[derive(Debug)]
+pub(crate) struct Advice {
+    /// What failed.
+    pub(crate) what: String,
+    /// What to do.
+    pub(crate) hint: String,
+}
+
+impl fmt::Display for Advice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)
+    }
+}
+
+impl std::error::Error for Advice {}
+
+/// An error that says what to do.
+pub(crate) fn advice(what: impl Into<String>, hint: impl Into<String>) -> anyhow::Error {
+    Advice { what: what.into(), hint: hint.into() }.into()
+}
+
+/// The command line is right for clap and still means nothing.
+#[derive(Debug)]
+pub(crate) struct Usage(pub(crate) String);
+
+impl fmt::Display for Usage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Usage {}
+
+/// An error, as the user sees it.
+pub(crate) struct Failure {
+    causes: Vec<String>,
+    hint: Option<String>,
+    code: Code,
+}
+
+impl Failure {
+    pub(crate) fn of(error: &anyhow::Error) -> Failure {
+        let mut causes: Vec<String> = Vec::new();
+        for cause in error.chain().map(ToString::to_string) {
+            // Some errors repeat their source.
+            if !causes.last().is_some_and(|last| last.ends_with(&cause)) {
+                causes.push(cause);
+            }
+        }
+        let (mut hint, mut code) = (None, Code::FAILED);
+        for cause in error.chain() {
+            let (found, means) = judge(cause);
+            hint = hint.or(found);
+            code = if code == Code::FAILED { means } else { code };
+        }
+        // Somebody closed our standard output, as `head` does; there is nobody to tell.
+        let piped = |cause: &(dyn std::error::Error + 'static)| {
+            cause.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
+        };
+        if error.chain().count() == 1 && error.chain().all(piped) {
+            causes.clear();
+        }
+        Failure { causes, hint, code }
+    }
+
+    pub(crate) fn code(&self) -> Code {
+        self.code
+    }
+
+    /// Standard error may be closed too; then nobody hears of it.
+    pub(crate) fn print(&self, out: &mut dyn Write) {
+        let mut causes = self.causes.iter();
+        if let Some(first) = causes.next() {
+            let _ = writeln!(out, "error: {first}");
+        }
+        for cause in causes {
+            let _ = writeln!(out, "  because: {cause}");
+        }
+        if let Some(hint) = &self.hint {
+            let _ = writeln!(out, "Hint: {hint}");
+        }
+    }
+}
+
+/// What one cause means: a hint, and an exit code.
+fn judge(cause: &(dyn std::error::Error + 'static)) -> (Option<String>, Code) {
+    let failed = |hint: &str| (Some(hint.to_owned()), Code::FAILED);
+    if let Some(advice) = cause.downcast_ref::<Advice>() {
+        return (Some(advice.hint.clone()), Code::FAILED);
+    }
+    if cause.is::<Usage>() {
+        return (Some("postmerge help COMMAND".into()), Code::USAGE);
+    }
+    if let Some(error) = cause.downcast_ref::<ReplicaError>() {
+        return replica(error);
+    }
+    if let Some(error) = cause.downcast_ref::<StoreError>() {
+        return store(error);
+    }
+    if let Some(error) = cause.downcast_ref::<NodeError>() {
+        return node(error);
+    }
+    if let Some(error) = cause.downcast_ref::<TicketError>() {
+        return ticket(error);
+    }
+    if let Some(MaildirError::NoMailbox { .. }) = cause.downcast_ref() {
+        return failed("name the directory that holds cur and new, or a directory of such directories");
+    }
+    if let Some(MboxError::NotMbox { .. }) = cause.downcast_ref() {
+        return failed("import takes Maildir directories and mbox files; for a single message use append");
+    }
+    if let Some(ExportError::NotEmpty { .. }) = cause.downcast_ref() {
+        return failed("export writes into a new or empty directory");
+    }
+    (None, Code::FAILED)
+}
+
+fn replica(error: &ReplicaError) -> (Option<String>, Code) {
+    let hint = match error {
+        ReplicaError::NoReplica { .. } => {
+            let hint = "make one with `postmerge init`, or join an account with `postmerge join TICKET`; \
+                        --store DIR names another directory";
+            return (Some(hint.into()), Code::NO_REPLICA);
+        }
+        ReplicaError::Store(error) => return store(error),
+        ReplicaError::Ticket(error) => return ticket(error),
+        ReplicaError::NoMessage { .. } => "`postmerge messages MAILBOX` lists the UIDs",
+        ReplicaError::Owed { .. } => "`postmerge sync` fetches what peers have",
+        ReplicaError::NotReady => "`postmerge sync` while the inviting replica is served",
+        ReplicaError::NoPeer { .. } | ReplicaError::ManyPeers { .. } => "`postmerge peers` lists them",
+        ReplicaError::Account(AccountError::NoMailbox { .. }) => "`postmerge mailboxes` lists them",
+        ReplicaError::Member(MemberError::NoLane) => {
+            "only a server that has UIDs to share can invite another server; invite an observer, or let the \
+             account's first server invite"
+        }
+        _ => return (None, Code::FAILED),
+    };
+    (Some(hint.into()), Code::FAILED)
+}
+
+fn store(error: &StoreError) -> (Option<String>, Code) {
+    match error {
+        StoreError::Locked { .. } => {
+            (Some("another postmerge is at work there; wait for it or stop it".into()), Code::LOCKED)
+        }
+        StoreError::NotAStore { .. } => {
+            (Some("--store DIR names another directory".into()), Code::NO_REPLICA)
+        }
+        StoreError::NotEmpty { .. } => (Some("name a new or empty directory".into()), Code::FAILED),
+        StoreError::Damaged { .. } | StoreError::Missing { .. } | StoreError::Index(_) => (
+            Some("`postmerge check` looks at every file, `postmerge check --repair` repairs".into()),
+            Code::FAILED,
+        ),
+        StoreError::Newer { .. } => (Some("a newer postmerge wrote it; use that one".into()), Code::FAILED),
+        _ => (None, Code::FAILED),
+    }
+}
+
+fn ticket(error: &TicketError) -> (Option<String>, Code) {
+    let hint = match error {
+        TicketError::Expired { .. } => "ask for a new one: `postmerge invite`",
+        TicketError::Version { .. } => "a newer postmerge wrote it",
+        _ => "copy the ticket as a whole, from \"postmerge1-\" on",
+    };
+    (Some(hint.into()), Code::FAILED)
+}
+
+fn node(error: &NodeError) -> (Option<String>, Code) {
+    let hint = match error {
+        NodeError::Net(NetError::Bind { .. }) => {
+            "another program may use the port; --listen ADDR:PORT names another"
+        }
+        NodeError::Net(NetError::Timeout | NetError::Lost(_) | NetError::Address { .. }) => {
+            "is `postmerge serve` running there, and does its UDP port get through?"
+        }
+        NodeError::Net(NetError::WrongPeer { .. }) => "the address belongs to another machine now",
+        NodeError::NoAddress(_) => "the peer says where it is with `postmerge peers set-address HOST:PORT`",
+        NodeError::Link(LinkError::Session(SessionError::Refused { refusal, .. })) => match refusal {
+            Refusal::TicketUsed
+            | Refusal::TicketExpired
+            | Refusal::TicketAltered
+            | Refusal::TicketUnknown => {
+                "a ticket is good for one replica and a limited time; ask for a new one: `postmerge invite`"
+            }
+            Refusal::Revoked => "this replica was forgotten; export what you need and join anew",
+            _ => return (None, Code::FAILED),
+        },
+        _ => return (None, Code::FAILED),
+    };
+    (Some(hint.into()), Code::FAILED)
+}

@@ -1,0 +1,96 @@
+//! Where everything is. Nothing in the program but this file reads the environment.
+
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use postmerge::blob::BlobId;
+use postmerge::member::MemberName;
+use tokio::runtime::Handle;
+
+use crate::args::Cli;
+use crate::config::Config;
+
+/// What every command is given.
+#[derive(Clone)]
+pub(crate) struct Setup {
+    /// The replica's directory.
+    pub(crate) store: PathBuf,
+    /// Where notes about replicas are kept, outside of their stores.
+    pub(crate) state: Option<PathBuf>,
+    /// The directory of control sockets.
+    sockets: PathBuf,
+    /// The configuration.
+    pub(crate) config: Config,
+    /// Drives the network.
+    pub(crate) runtime: Handle,
+    /// Where relative paths start.
+    pub(crate) cwd: PathBuf,
+}
+
+impl Setup {
+    pub(crate) fn new(cli: &Cli, runtime: Handle) -> anyhow::Result<Setup> {
+        let base = directories::BaseDirs::new();
+        let missing = "there is no home directory; say --store DIR and --config FILE";
+        let store = match (&cli.store, &base) {
+            (Some(dir), _) => dir.clone(),
+            (None, Some(base)) => base.data_dir().join("postmerge/default"),
+            (None, None) => bail!(missing),
+        };
+        let config = match (&cli.config, &base) {
+            (Some(file), _) => Config::read(file, true)?,
+            (None, Some(base)) => Config::read(&base.config_dir().join("postmerge/config.toml"), false)?,
+            (None, None) => Config::default(),
+        };
+        let state = base.as_ref().map(|base| base.state_dir().unwrap_or(base.data_local_dir()));
+        let state = state.map(|dir| dir.join("postmerge"));
+        let sockets = match base.as_ref().and_then(directories::BaseDirs::runtime_dir) {
+            Some(dir) => dir.join("postmerge"),
+            None => {
+                let user = rustix::process::getuid().as_raw();
+                std::env::temp_dir().join(format!("postmerge-{user}"))
+            }
+        };
+        let cwd = std::env::current_dir().context("cannot tell the current directory")?;
+        Ok(Setup { store: cwd.join(store), state, sockets, config, runtime, cwd })
+    }
+
+    /// The control socket of the store: named by a hash, so that a long path fits.
+    pub(crate) fn socket(&self) -> PathBuf {
+        use std::os::unix::ffi::OsStrExt;
+        let store = self.store.canonicalize().unwrap_or_else(|_| self.store.clone());
+        let hash = BlobId::of(store.as_os_str().as_bytes()).to_string();
+        self.sockets.join(format!("{}.sock", &hash[..16]))
+    }
+
+    /// Makes the directory of the socket, or makes sure that it is the user's own.
+    pub(crate) fn prepare_sockets(&self) -> anyhow::Result<()> {
+        let dir = &self.sockets;
+        let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
+        made.with_context(|| format!("cannot make {}", dir.display()))?;
+        if !self.sockets_are_ours() {
+            bail!("{} belongs to somebody else, or others may write into it", dir.display());
+        }
+        Ok(())
+    }
+
+    /// Whether nobody else can have put a socket there.
+    pub(crate) fn sockets_are_ours(&self) -> bool {
+        std::fs::symlink_metadata(&self.sockets).is_ok_and(|meta| {
+            let private = meta.permissions().mode() & 0o077 == 0;
+            meta.is_dir() && private && meta.uid() == rustix::process::getuid().as_raw()
+        })
+    }
+
+    /// What peers call this machine.
+    pub(crate) fn name(&self, given: Option<&str>) -> anyhow::Result<MemberName> {
+        let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        let name = given.or(self.config.name.as_deref()).unwrap_or(&host);
+        MemberName::new(name).with_context(|| format!("{name:?} is no name"))
+    }
+
+    /// The note directory, as the library takes it.
+    pub(crate) fn state(&self) -> Option<&Path> {
+        self.state.as_deref()
+    }
+}
