@@ -163,6 +163,7 @@ fn text_sync(table: &mut Table, work: &Path, text: &Corpus) {
     let first = Home::found(work);
     mail::import(&first.replica, &text.dir);
     let (_guest, wire) = first.invite(work, "127.0.0.1:1");
+    table.note(format!("Frames of the first sync of the text: {}.", wire.by_frame()));
     let share = wire.sent.iter().sum::<u64>() as f64 / text.bytes as f64;
     let rsync = rsync(work, &text.dir).map_or(0.55, |(_, bytes)| bytes / text.bytes as f64);
     table.beside("– text alone: bytes inside QUIC / raw mail", Unit::Share, 0.45, share, rsync, "rsync -az");

@@ -1,6 +1,6 @@
 //! Replicas that talk: what a conversation weighs, and how long it takes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{SocketAddr, UdpSocket};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -159,6 +159,10 @@ pub(crate) struct Wire {
     pub(crate) sent: [u64; 2],
     /// CPU seconds that each end spent on what it received.
     pub(crate) receiving: [f64; 2],
+    /// Frames of each type that both ends sent, and their bytes.
+    pub(crate) frames: BTreeMap<u8, (u64, u64)>,
+    /// Of the frame that each end is in: bytes still to come.
+    rest: [Vec<u8>; 2],
     /// Changes of direction.
     pub(crate) turns: u32,
 }
@@ -180,6 +184,8 @@ impl Wire {
             now: Duration::ZERO,
             sent: [0; 2],
             receiving: [0.0; 2],
+            frames: BTreeMap::new(),
+            rest: [Vec::new(), Vec::new()],
             turns: 0,
         }
     }
@@ -197,6 +203,7 @@ impl Wire {
             let before = self.sent[side];
             while let Some(bytes) = self.ends[side].poll_send(16 << 10).expect("a conversation goes on") {
                 self.sent[side] += bytes.len() as u64;
+                self.tally(side, &bytes);
                 let start = cpu();
                 self.ends[1 - side].receive(&bytes, self.now).expect("a conversation goes on");
                 self.receiving[1 - side] += cpu() - start;
@@ -206,6 +213,30 @@ impl Wire {
             any |= self.sent[side] != before;
         }
         any || self.commits.iter().any(|(count, seen)| count.load(Ordering::Relaxed) != *seen)
+    }
+
+    /// Counts whole frames: a length in LEB128, a type, a body.
+    fn tally(&mut self, side: usize, bytes: &[u8]) {
+        let rest = &mut self.rest[side];
+        rest.extend_from_slice(bytes);
+        let mut start = 0;
+        while let Some(end) = rest[start..].iter().position(|byte| *byte < 0x80) {
+            let digits = rest[start..=start + end].iter().enumerate();
+            let length = digits.fold(0usize, |sum, (n, byte)| sum | usize::from(byte & 0x7f) << (7 * n));
+            let (head, kind) = (end + 2, rest.get(start + end + 1).copied());
+            let Some(kind) = kind.filter(|_| rest.len() >= start + head + length) else { break };
+            let (count, total) = self.frames.entry(kind).or_default();
+            *count += 1;
+            *total += (head + length) as u64;
+            start += head + length;
+        }
+        rest.drain(..start);
+    }
+
+    /// What was sent, by type of frame.
+    pub(crate) fn by_frame(&self) -> String {
+        let show = |(kind, (count, bytes)): (&u8, &(u64, u64))| format!("{count} × {kind:02x} {bytes} B");
+        self.frames.iter().map(show).collect::<Vec<_>>().join(", ")
     }
 
     /// Goes on until there is nothing more to say.
@@ -313,6 +344,7 @@ pub(crate) fn one_flag(table: &mut Table, work: &Path, messages: usize) {
     let mut wire = second.talk(&first, Stay::Live);
     while wire.step() {}
     let mut weights = Vec::new();
+    wire.frames.clear();
     for uid in &uids[..20] {
         let before: u64 = wire.sent.iter().sum();
         first.flag("INBOX", &[*uid], "\\Flagged");
@@ -320,6 +352,7 @@ pub(crate) fn one_flag(table: &mut Table, work: &Path, messages: usize) {
         weights.push((wire.sent.iter().sum::<u64>() - before) as f64);
     }
     table.row("one flag change, connected: bytes both ways inside QUIC", Unit::Bytes, 250.0, median(weights));
+    table.note(format!("Frames of 20 flag changes: {}.", wire.by_frame()));
     drop(wire);
 
     let guest = second.node(runtime.handle());
