@@ -332,9 +332,12 @@ impl Talk {
         let Connection { mut reader, writer, link: mut line, .. } = connection;
         let (queue, pieces) = mpsc::channel(QUEUE);
         let writing = tokio::spawn(write(writer, pieces));
-        let result = self.pump(&mut reader, &mut line, &queue, progress).await;
+        let mut queue = Some(queue);
+        let result = self.pump(&mut reader, &mut line, &mut queue, progress).await;
         // What the peer is told of a failure still has to go out.
-        while let Ok(Some(bytes)) = block_in_place(|| self.link.poll_send(PIECE)) {
+        while let Some(queue) = &queue
+            && let Ok(Some(bytes)) = block_in_place(|| self.link.poll_send(PIECE))
+        {
             if queue.send(bytes).await.is_err() {
                 break;
             }
@@ -350,7 +353,7 @@ impl Talk {
         &mut self,
         reader: &mut Reader,
         line: &mut super::Link,
-        queue: &mpsc::Sender<Vec<u8>>,
+        queue: &mut Option<mpsc::Sender<Vec<u8>>>,
         progress: &mut (dyn FnMut(&LinkEvent) + Send),
     ) -> Result<(), NodeError> {
         let start = Instant::now();
@@ -366,14 +369,24 @@ impl Talk {
             if waiting.is_none() {
                 waiting = block_in_place(|| self.link.poll_send(PIECE))?;
             }
+            if waiting.is_none() && self.link.has_said_all() {
+                // The stream ends with the goodbye: its end is acknowledged by the time the peer has answered.
+                *queue = None;
+            }
             if waiting.is_none() && self.link.is_finished() {
                 return Ok(());
             }
+            let reserve = async {
+                match &*queue {
+                    Some(queue) => queue.reserve().await.ok(),
+                    None => None,
+                }
+            };
             let now = start.elapsed();
             let deadline = self.link.poll_timeout().map(|at| at.saturating_sub(now));
             tokio::select! {
-                permit = queue.reserve(), if waiting.is_some() => {
-                    let permit = permit.map_err(|_| NodeError::Cut)?;
+                permit = reserve, if waiting.is_some() => {
+                    let permit = permit.ok_or(NodeError::Cut)?;
                     permit.send(waiting.take().expect("there is a piece"));
                 }
                 read = reader.read(&mut buffer), if self.link.wants_input() => {

@@ -236,12 +236,17 @@ impl Link {
 
     /// Whether the transport should read.
     pub fn wants_input(&self) -> bool {
-        self.session.wants_input()
+        self.session.wants_input() && !self.session.has_heard_all()
     }
 
     /// Whether all is said and sent.
     pub fn is_finished(&self) -> bool {
         self.session.is_finished()
+    }
+
+    /// Whether nothing more will be sent, though the peer may still have something to say.
+    pub fn has_said_all(&self) -> bool {
+        self.session.has_said_all()
     }
 
     /// Says goodbye once what the peer asked for is sent.

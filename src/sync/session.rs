@@ -450,6 +450,16 @@ impl Session {
         self.outgoing.peer()
     }
 
+    /// Whether the peer said goodbye: nothing more comes.
+    pub fn has_heard_all(&self) -> bool {
+        self.phase == Phase::PeerDone
+    }
+
+    /// Whether our goodbye is sent: nothing more will be, though the peer may still have something to say.
+    pub fn has_said_all(&self) -> bool {
+        self.bye_queued && self.outbox.is_empty()
+    }
+
     /// Whether both sides said goodbye, or it failed, and all is sent: the connection may be closed.
     pub fn is_finished(&self) -> bool {
         let over = self.phase == Phase::Closed || (self.phase == Phase::PeerDone && self.bye_queued);
