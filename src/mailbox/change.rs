@@ -109,6 +109,9 @@ impl Change {
         if inner.message().is_some() || !inner.extra_bytes().is_empty() {
             return Err(foreign("carries text beside its operations"));
         }
+        if inner.raw_bytes().len() > Change::MAX_SIZE {
+            return Err(ChangeFault::TooLarge { size: inner.raw_bytes().len() });
+        }
         if inner.is_empty() || inner.len() > Change::MAX_OPS {
             return Err(foreign("has no operations or too many"));
         }

@@ -208,10 +208,12 @@ impl Node {
         }
         let connection = self.0.endpoint.connect_any(member.endpoint, &member.addresses).await?;
         let (peer, binding) = (connection.peer, connection.binding);
+        // Before the link looks at the heads, or a commit in between would wake nobody.
+        let commits = self.0.commits.subscribe();
         let link = block_in_place(|| {
             Link::initiate(&self.0.replica, member.replica, peer, binding, stay, Duration::ZERO)
         })?;
-        let talk = Talk { link, commits: self.0.commits.subscribe(), stopped };
+        let talk = Talk { link, commits, stopped };
         self.track(member.replica, talk.run(connection, progress)).await
     }
 

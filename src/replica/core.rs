@@ -138,29 +138,32 @@ impl Core {
         };
         while let Some(donor) = &donor {
             let document = self.account()?.document();
-            let mut found: Vec<Change> = waiting
-                .iter()
-                .flat_map(|change| lost_past(document, donor, change))
-                .filter(|change| document.missing(change).is_empty())
-                .collect();
-            found.sort_by_key(|change| (change.replica(), change.seq()));
-            found.dedup_by_key(|change| change.hash());
+            let mut found: Vec<Change> = Vec::new();
+            for change in &waiting {
+                // Parents come last, and may be found again from another child.
+                for lost in lost_past(document, donor, change).into_iter().rev() {
+                    if found.iter().all(|known| known.hash() != lost.hash()) {
+                        found.push(lost);
+                    }
+                }
+            }
             if found.is_empty() {
                 break;
             }
             tracing::warn!(changes = found.len(), "took lost changes from the snapshot");
-            found.append(&mut waiting);
-            let mut left = Vec::new();
+            let batch: Vec<Change> = found.iter().chain(&waiting).cloned().collect();
+            let before = waiting.len();
             self.change(&[], |account, txn| {
-                let (mut ready, rest): (Vec<_>, Vec<_>) =
-                    found.drain(..).partition(|change| account.document().missing(change).is_empty());
-                left = rest;
-                ready.sort_by_key(|change| (change.replica(), change.seq()));
-                Ok(((), account.receive(txn, ready)?))
+                waiting = account.replay(txn, batch)?;
+                let mended =
+                    found.into_iter().filter(|change| account.document().change(&change.hash()).is_some());
+                Ok(((), Written { batches: vec![mended.collect()], events: Vec::new() }))
             })?;
-            waiting = left;
             if waiting.is_empty() {
                 return Ok(());
+            }
+            if waiting.len() >= before {
+                break;
             }
         }
         tracing::error!(
@@ -243,17 +246,18 @@ impl Core {
         let mut account = self.account.take().expect("it was just loaded");
         let own = |account: &Account| account.document().version().get(&self.identity.replica).copied();
         let before = own(&account);
+        let version = account.document().version().clone();
         let bodies = self.store.bodies().clone();
         let mut txn = self.store.begin()?;
         for record in records {
             txn.log_local(&record.encode())?;
-            apply_local(&account, &mut txn, record)?;
+            apply_local(&mut account, &mut txn, record)?;
         }
         let (result, written) = match act(&mut account, &mut txn) {
             Ok(done) => done,
             Err(error) => {
                 drop(txn);
-                if own(&account) == before && !matches!(error, AccountError::Document(_)) {
+                if *account.document().version() == version && !matches!(error, AccountError::Document(_)) {
                     self.account = Some(account);
                 }
                 return Err(error.into());
@@ -274,8 +278,7 @@ impl Core {
             owed::note(&account, &mut txn, &bodies, self.identity.replica, batch)?;
         }
         put_heads(&mut txn, &account)?;
-        let outside =
-            Outside { seq: own(&account).unwrap_or(0), validity: account.highest_uid_validity(&txn)? };
+        let outside = Outside { seq: before.unwrap_or(0), validity: account.highest_uid_validity(&txn)? };
         if outgrown(self.outside, outside) {
             // Before the commit: a UIDVALIDITY that was shown must never be forgotten.
             self.watch.write(outside)?;
@@ -328,7 +331,9 @@ impl Core {
             self.watch.write(Outside { seq, ..outside })?;
         }
         drop(reader);
-        if self.account.is_some() && self.since_snapshot > SNAPSHOT_BYTES / 16 {
+        // For a small document a snapshot costs little, and it is what a damaged log is mended from.
+        let worth = self.since_snapshot * 8 > self.snapshot_len || self.since_snapshot > SNAPSHOT_BYTES / 16;
+        if self.account.is_some() && self.since_snapshot > 0 && worth {
             self.snapshot()?;
         }
         Ok(self.store.close()?)
@@ -415,13 +420,14 @@ fn replay_group(
     Ok(())
 }
 
-fn apply_local(account: &Account, txn: &mut Txn<'_>, record: &LocalRecord) -> Result<(), ReplicaError> {
+fn apply_local(account: &mut Account, txn: &mut Txn<'_>, record: &LocalRecord) -> Result<(), ReplicaError> {
     match record {
         LocalRecord::BatchEnd => {}
         LocalRecord::Private(uids) => account.take_private(txn, uids)?,
         LocalRecord::Restored { floor, time, era } => {
             // Mod-sequences since the backup are unknown too.
             txn.put(Table::Meta, ERA, &era.to_be_bytes())?;
+            account.set_era(*era);
             account.restored(txn, *floor, *time)?;
         }
         LocalRecord::Counter(counter) => Account::go_on_from(txn, *counter)?,

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::read::Snapshot;
 use super::{Replica, ReplicaError, now};
 use crate::blob::{BlobId, MAX_SMALL};
-use crate::mailbox::{Keyword, MailboxId, MailboxName, Message, Pack, Uid, UidValidity};
-use crate::uid::{Account, Imported};
+use crate::mailbox::{Keyword, MailboxId, MailboxName, Message, Pack, Run, Uid, UidValidity};
+use crate::uid::{Account, Imported, Written};
 
 /// A message of a folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +41,8 @@ pub struct ImportReport {
 pub struct Importer<'a> {
     replica: &'a Replica,
     mailbox: MailboxId,
+    /// The mailboxes that were first made under the name: what was imported into one of them is known, wherever it is now.
+    before: Vec<MailboxId>,
     name: MailboxName,
     /// How many messages with a body are visible in the mailbox already and have not been met.
     present: BTreeMap<BlobId, u32>,
@@ -50,6 +52,9 @@ pub struct Importer<'a> {
     dry: bool,
     exists: bool,
     waiting: Vec<Imported>,
+    /// Messages that were expunged here and come back as messages of their own.
+    again_here: Vec<Message>,
+    seen: u64,
     small: Vec<Vec<u8>>,
     small_bytes: usize,
     report: ImportReport,
@@ -71,20 +76,15 @@ impl Replica {
         again: bool,
         dry: bool,
     ) -> Result<Importer<'_>, ReplicaError> {
-        let found = self.view()?.view().find(name)?;
-        let made = found.is_none();
-        let mailbox = match found {
-            Some(id) => id,
-            None if dry => MailboxId::derive(name, 0),
-            None => match adopt {
-                Some((validity, _)) => {
-                    self.change(|account, txn| account.adopt_mailbox(txn, now(), name, validity))?
-                }
-                None => self.create_mailbox(name, None)?,
-            },
+        let (found, before) = {
+            let snapshot = self.view()?;
+            (snapshot.view().find(name)?, snapshot.view().incarnations(name)?)
         };
+        // A mailbox that is not there is made with the first messages, so that a folder of which everything was expunged
+        // here does not come back as an empty mailbox.
+        let mailbox = found.unwrap_or_else(|| MailboxId::derive(name, before.len() as u32));
         let mut present = BTreeMap::new();
-        if !made {
+        if found.is_some() {
             let snapshot = self.view()?;
             for entry in self.entries_of(mailbox)? {
                 if let Some((blob, _, _)) = snapshot.view().entry(entry)? {
@@ -93,25 +93,30 @@ impl Replica {
             }
         }
         let shown = self.view()?.view().mailbox(mailbox)?;
-        let takes = |validity: UidValidity| match &shown {
+        let takes = |validity: UidValidity, next: u32| match &shown {
+            _ if next > Run::MAX_LEAP => false,
             // A UIDVALIDITY never falls.
             Some(shown) => shown.uid_next == 1 && shown.messages == 0 && shown.uid_validity <= validity,
-            None => true,
+            // A mailbox made again has a higher UIDVALIDITY than the one before.
+            None => before.is_empty(),
         };
         let adopted = adopt
-            .filter(|(validity, _)| takes(*validity))
+            .filter(|(validity, next)| takes(*validity, *next))
             .map(|(validity, next)| (validity, next.saturating_sub(1)));
         Ok(Importer {
             replica: self,
             mailbox,
+            before,
             name: name.clone(),
             present,
             met: BTreeMap::new(),
             adopted,
             again,
             dry,
-            exists: !made,
+            exists: found.is_some(),
             waiting: Vec::new(),
+            again_here: Vec::new(),
+            seen: 0,
             small: Vec::new(),
             small_bytes: 0,
             report: ImportReport { adopts_uids: adopted.is_some(), ..ImportReport::default() },
@@ -157,6 +162,7 @@ impl Importer<'_> {
         blob: BlobId,
         size: u64,
     ) -> Result<(bool, bool), ReplicaError> {
+        self.seen += 1;
         let held = self.replica.0.handle.bodies().contains(blob)?;
         let occurrence = {
             let met = self.met.entry(blob).or_default();
@@ -169,11 +175,19 @@ impl Importer<'_> {
             self.report.bodies += u64::from(!held);
             return Ok((true, held));
         }
-        let id = Pack::imported_id(self.mailbox, &blob, occurrence);
         if self.snapshot.is_none() {
             self.snapshot = Some(self.replica.view()?);
         }
-        let known = self.snapshot.as_ref().expect("it was just taken").view().entry(id)?;
+        let snapshot = self.snapshot.as_ref().expect("it was just taken");
+        let mut known = None;
+        for mailbox in self.before.iter().chain([&self.mailbox]) {
+            let entry = snapshot.view().entry(Pack::imported_id(*mailbox, &blob, occurrence))?;
+            known = match (known, entry) {
+                (Some((_, _, Some(visible))), _) => Some((blob, size, Some(visible))),
+                (known, None) => known,
+                (_, entry) => entry,
+            };
+        }
         let imported = Imported {
             message: Message {
                 blob,
@@ -196,22 +210,13 @@ impl Importer<'_> {
                 return Ok((false, held));
             }
             Some((_, _, None)) if self.dry => {}
-            Some((_, _, None)) => {
-                // Its imported id is spent: it comes back as a message of its own.
-                let message = imported.message;
-                let mailbox = self.mailbox;
-                self.report.imported += 1;
-                self.report.bytes += size;
-                self.replica.change(|account, txn| account.append(txn, now(), mailbox, vec![message]))?;
-                return Ok((true, held));
-            }
-            None => {
-                // The last batch is never empty, since it has to say where the folder's UIDs end.
-                if self.waiting.len() >= Account::MAX_BATCH {
-                    self.write_messages(false)?;
-                }
-                self.waiting.push(imported);
-            }
+            // Its imported id is spent: it comes back as a message of its own.
+            Some((_, _, None)) => self.again_here.push(imported.message),
+            None => self.waiting.push(imported),
+        }
+        // Adopted UIDs come into force all at once, and with them where they end.
+        if self.adopted.is_none() && self.waiting.len() + self.again_here.len() >= Account::MAX_BATCH {
+            self.write_messages()?;
         }
         self.report.imported += 1;
         self.report.bytes += size;
@@ -225,21 +230,50 @@ impl Importer<'_> {
         Ok(())
     }
 
-    fn write_messages(&mut self, last: bool) -> Result<(), ReplicaError> {
+    fn write_messages(&mut self) -> Result<(), ReplicaError> {
         self.write_bodies()?;
-        let messages = std::mem::take(&mut self.waiting);
-        if self.dry || (messages.is_empty() && self.adopted.is_none()) {
+        let (messages, again) = (std::mem::take(&mut self.waiting), std::mem::take(&mut self.again_here));
+        let makes = !self.exists && (self.seen == 0 || !messages.is_empty() || !again.is_empty());
+        if self.dry || (!makes && messages.is_empty() && again.is_empty()) {
             return Ok(());
         }
-        let mailbox = self.mailbox;
-        let adopted = self.adopted.map(|(validity, floor)| (validity, if last { floor } else { 0 }));
+        let (name, adopted) = (&self.name, self.adopted);
         self.snapshot = None;
-        self.replica.change(|account, txn| Ok(((), account.import(txn, now(), mailbox, &messages, adopted)?)))
+        self.mailbox = self.replica.change(|account, txn| {
+            let mut written = Written::default();
+            let mailbox = match (makes, adopted) {
+                (false, _) => self.mailbox,
+                (true, Some((validity, _))) => {
+                    let (id, made) = account.adopt_mailbox(txn, now(), name, validity)?;
+                    written.append(made);
+                    id
+                }
+                (true, None) => {
+                    let (id, made) = account.create_mailbox(txn, now(), name, None)?;
+                    written.append(made);
+                    id
+                }
+            };
+            let parts = messages.len().div_ceil(Account::MAX_BATCH).max(usize::from(adopted.is_some()));
+            for part in 0..parts {
+                let from = part * Account::MAX_BATCH;
+                let batch = &messages[from..messages.len().min(from + Account::MAX_BATCH)];
+                let floor = |floor| if part + 1 == parts { floor } else { 0 };
+                let adopted = adopted.map(|(validity, end)| (validity, floor(end)));
+                written.append(account.import(txn, now(), mailbox, batch, adopted)?);
+            }
+            for part in again.chunks(Pack::MAX_MESSAGES) {
+                written.append(account.append(txn, now(), mailbox, part.to_vec())?.1);
+            }
+            Ok((mailbox, written))
+        })?;
+        self.exists = true;
+        Ok(())
     }
 
     /// Writes what waits and says what was done.
     pub fn finish(mut self) -> Result<ImportReport, ReplicaError> {
-        self.write_messages(true)?;
+        self.write_messages()?;
         Ok(self.report)
     }
 }

@@ -70,9 +70,32 @@ pub enum LinkError {
     /// The peer has more of this replica's changes than it has itself.
     #[error("this store was rolled back; it goes on as a new replica, try again")]
     RolledBack,
+    /// Nothing moves any more, and yet the two do not have the same.
+    #[error("nothing came for {} s, and the two sides do not have the same", STILL.as_secs())]
+    Still,
+    /// This side does not talk to the peer; the peer was told why.
+    #[error("the peer was refused: {}", fault.refusal)]
+    Refused {
+        /// What it was told.
+        fault: Fault,
+    },
+    /// The other end is somebody else than the one who was meant.
+    #[error("the other end is {found}, not {meant}")]
+    SomebodyElse {
+        /// Who it says it is.
+        found: ReplicaId,
+        /// Who was to be reached.
+        meant: ReplicaId,
+    },
     /// This replica failed.
     #[error(transparent)]
     Replica(#[from] ReplicaError),
+}
+
+impl From<Refusal> for LinkError {
+    fn from(refusal: Refusal) -> LinkError {
+        LinkError::Refused { fault: refusal.into() }
+    }
 }
 
 /// When a conversation ends by itself.
@@ -108,10 +131,14 @@ pub struct Link {
     members_sent: BTreeSet<[u8; 16]>,
     events: VecDeque<LinkEvent>,
     now: Duration,
+    /// When the peer was heard last.
+    heard: Duration,
 }
 
 /// After this long without a request a peer that lacks a body which nobody here has is not waited for.
 const GIVE_UP: Duration = Duration::from_secs(1);
+/// A one-shot conversation in which nothing came for this long, and nothing is due, does not come to its end any more.
+const STILL: Duration = Duration::from_secs(90);
 
 impl Link {
     /// Opens a conversation with a member. `endpoint` is the key that the transport has verified.
@@ -173,6 +200,7 @@ impl Link {
             members_sent: BTreeSet::new(),
             events: VecDeque::new(),
             now,
+            heard: now,
         }
     }
 
@@ -183,7 +211,7 @@ impl Link {
 
     /// Takes bytes from the peer, at most 64 KiB at a time.
     pub fn receive(&mut self, bytes: &[u8], now: Duration) -> Result<(), LinkError> {
-        self.now = now;
+        (self.now, self.heard) = (now, now);
         let received = self.session.receive(bytes, now);
         // What came before a failure still counts.
         let handled = self.run();
@@ -198,7 +226,7 @@ impl Link {
             let active = self.replica.with(|core| Ok(core.members.is_active(member.replica)))?;
             if !active {
                 self.session.fail(Refusal::Revoked);
-                return Ok(());
+                return Err(Refusal::Revoked.into());
             }
             self.offer_new_members()?;
         }
@@ -209,13 +237,18 @@ impl Link {
     /// When [`Link::handle_timeout`] is to be called, if nothing happens before.
     pub fn poll_timeout(&self) -> Option<Duration> {
         let give_up = self.sent_missing.filter(|_| self.stay == Stay::Once).map(|since| since + GIVE_UP);
-        [self.session.poll_timeout(), give_up].into_iter().flatten().min()
+        let still = (self.stay == Stay::Once).then_some(self.heard + STILL);
+        [self.session.poll_timeout(), give_up, still].into_iter().flatten().min()
     }
 
     /// Ends what took too long.
     pub fn handle_timeout(&mut self, now: Duration) -> Result<(), LinkError> {
         self.now = now;
         self.session.handle_timeout(now)?;
+        if self.stay == Stay::Once && now >= self.heard + STILL && !self.is_finished() {
+            self.session.fail(Refusal::Stalled);
+            return Err(LinkError::Still);
+        }
         self.run()
     }
 
@@ -267,6 +300,9 @@ impl Link {
                         tracing::error!(%error, "the replica failed in a session");
                         Fault::from(Refusal::Unavailable)
                     }
+                    LinkError::Refused { fault } => fault.clone(),
+                    LinkError::SomebodyElse { .. } => Fault::new(Refusal::Unavailable, error.to_string()),
+                    LinkError::Still => Fault::from(Refusal::Stalled),
                     LinkError::RolledBack => Fault::from(Refusal::Unavailable),
                     LinkError::Peer { what } => Fault::new(Refusal::BadChange, what.clone()),
                     LinkError::Session(_) => return Err(error),
@@ -302,7 +338,7 @@ impl Link {
             Event::BodiesWanted(wanted) => self.serve(&wanted)?,
             Event::ChunkWanted(wanted) => self.stream(wanted)?,
             Event::Bundle { blobs, bytes } => self.take_bundle(&blobs, &bytes)?,
-            Event::Chunk { blob, bytes, last, .. } => self.take_chunk(blob, &bytes, last)?,
+            Event::Chunk { blob, offset, bytes, last } => self.take_chunk(blob, offset, &bytes, last)?,
             Event::Missing(blob) => self.take_missing(blob)?,
             Event::Bye => {}
         }
@@ -313,8 +349,7 @@ impl Link {
     fn meet(&mut self, hello: &PeerHello) -> Result<(), LinkError> {
         let replica = self.replica.clone();
         if hello.account != replica.account() {
-            self.session.fail(Refusal::WrongAccount);
-            return Ok(());
+            return Err(Refusal::WrongAccount.into());
         }
         let member = replica.with(|core| {
             if core.members.get(hello.replica).is_none() {
@@ -332,10 +367,11 @@ impl Link {
                 Status::Active => None,
             },
         };
-        let unexpected = self.expected.is_some_and(|expected| expected != hello.replica);
-        let (Some(member), None, false) = (member, refusal, unexpected) else {
-            self.session.fail(refusal.unwrap_or(Refusal::UnknownReplica));
-            return Ok(());
+        if let Some(meant) = self.expected.filter(|meant| *meant != hello.replica) {
+            return Err(LinkError::SomebodyElse { found: hello.replica, meant });
+        }
+        let (Some(member), None) = (member, refusal) else {
+            return Err(refusal.unwrap_or(Refusal::UnknownReplica).into());
         };
         let now = self.now;
         let session = &mut self.session;
@@ -351,16 +387,12 @@ impl Link {
 
     fn admit(&mut self, join: &Join) -> Result<(), LinkError> {
         if self.endpoint.is_some_and(|endpoint| endpoint != join.endpoint) {
-            self.session.fail(Refusal::BadProof);
-            return Ok(());
+            return Err(Refusal::BadProof.into());
         }
         let offered = self.replica.with(|core| Ok(core.identity.key.ticket_secret(join.offer)))?;
         match self.replica.admit(join, self.session.holds_ticket(&offered)) {
             Ok(records) => Ok(self.session.welcome(records, self.now)?),
-            Err(AdmitError::Refused(fault)) => {
-                self.session.fail(fault);
-                Ok(())
-            }
+            Err(AdmitError::Refused(fault)) => Err(LinkError::Refused { fault }),
             Err(AdmitError::Replica(error)) => Err(error.into()),
         }
     }
@@ -380,8 +412,11 @@ impl Link {
         if let Some(member) = &self.member {
             self.events.push_back(LinkEvent::Accepted { peer: member.replica, in_sync });
         }
-        if in_sync {
+        if self.members_sent.is_empty() {
+            // What the hello named: the peer has it, or asks for it.
             self.note_members()?;
+        }
+        if in_sync {
             self.heard_inviter()?;
             // Nothing was exchanged, so there is nothing to acknowledge unless bodies are still to come.
             if self.replica.owed(&self.replica.view()?, 1)?.is_empty() {
@@ -416,11 +451,11 @@ impl Link {
 
     /// Passes on membership records that were made since, all of them: they are few, and the peer knows what it has.
     fn offer_new_members(&mut self) -> Result<(), LinkError> {
-        let (digest, records) =
-            self.replica.with(|core| Ok((core.members.digest(), members::encoded(&core.members))))?;
+        let digest = self.replica.with(|core| Ok(core.members.digest()))?;
         if self.members_sent.contains(&digest) || self.members_sent.is_empty() {
             return Ok(());
         }
+        let records = self.replica.with(|core| Ok(members::encoded(&core.members)))?;
         self.note_members()?;
         Ok(self.session.offer_members(records)?)
     }

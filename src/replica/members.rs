@@ -82,8 +82,13 @@ pub(super) fn add(core: &mut Core, records: Vec<Record>) -> Result<bool, Replica
 /// must never stand for two changes.
 pub(super) fn succeed(core: &mut Core) -> Result<(), ReplicaError> {
     let (old, old_key) = (core.identity.replica, SecretKey::from_seed(*core.identity.key.seed()));
-    let Some(member) = core.members.get(old).cloned() else { return Ok(()) };
-    tracing::warn!(replica = %old, "the store was copied back; going on as a new replica with new UIDVALIDITYs");
+    let Some(member) = core.members.get(old).filter(|member| member.status == Status::Active).cloned() else {
+        return Ok(());
+    };
+    tracing::warn!(
+        replica = %old,
+        "the store is behind what this replica once wrote (copied, restored or damaged); going on as a new replica with new UIDVALIDITYs"
+    );
     let (replica, key) = (ReplicaId::from_bytes(random()?), SecretKey::from_seed(random()?));
     let body = Body::Succeed { replica, key: key.public(), endpoint: member.endpoint };
     let record = core.members.sign(old, &old_key, &body)?;

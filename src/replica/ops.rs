@@ -72,13 +72,17 @@ impl Replica {
     /// Moves messages into a mailbox. One commit for each 10,000 messages, and so below.
     pub fn move_to(&self, from: &MailboxName, uids: &[Uid], to: &MailboxName) -> Result<(), ReplicaError> {
         let (entries, target) = (self.entries(from, uids)?, self.mailbox_id(to)?);
-        self.in_parts(&entries, |account, txn, part| account.move_to(txn, now(), part, target))
+        self.in_parts(from, &entries, Account::MAX_BATCH, |account, txn, part| {
+            account.move_to(txn, now(), part, target)
+        })
     }
 
     /// Expunges messages, whether they are marked `\Deleted` or not.
     pub fn expunge(&self, mailbox: &MailboxName, uids: &[Uid]) -> Result<(), ReplicaError> {
         let entries = self.entries(mailbox, uids)?;
-        self.in_parts(&entries, |account, txn, part| account.expunge(txn, now(), part))
+        self.in_parts(mailbox, &entries, Account::MAX_BATCH, |account, txn, part| {
+            account.expunge(txn, now(), part)
+        })
     }
 
     /// Sets and clears keywords.
@@ -90,16 +94,30 @@ impl Replica {
         clear: &BTreeSet<Keyword>,
     ) -> Result<(), ReplicaError> {
         let entries = self.entries(mailbox, uids)?;
-        self.in_parts(&entries, |account, txn, part| account.store_keywords(txn, now(), part, set, clear))
+        let size = Account::keyword_batch(set, clear);
+        self.in_parts(mailbox, &entries, size, |account, txn, part| {
+            account.store_keywords(txn, now(), part, set, clear)
+        })
     }
 
+    /// Acts on those messages that are still in the mailbox when it is their turn: a push may have moved them.
     fn in_parts(
         &self,
+        mailbox: &MailboxName,
         entries: &[EntryId],
+        size: usize,
         mut act: impl FnMut(&mut Account, &mut Txn<'_>, &[EntryId]) -> Result<Written, AccountError>,
     ) -> Result<(), ReplicaError> {
-        for part in entries.chunks(Account::MAX_BATCH) {
-            self.change(|account, txn| Ok(((), act(account, txn, part)?)))?;
+        let id = self.mailbox_id(mailbox)?;
+        for part in entries.chunks(size) {
+            self.change(|account, txn| {
+                let mut here = Vec::with_capacity(part.len());
+                for entry in part {
+                    let place = account.view(txn).entry(*entry)?.and_then(|(_, _, mailbox)| mailbox);
+                    here.extend((place == Some(id)).then_some(*entry));
+                }
+                Ok(((), act(account, txn, &here)?))
+            })?;
         }
         Ok(())
     }

@@ -67,7 +67,10 @@ impl Disk {
     }
 
     pub(crate) fn create_dir(&self, path: &Path) -> Result<(), StoreError> {
-        fs::create_dir_all(path).map_err(StoreError::io("create", path))
+        // Mail is nobody else's to read.
+        let mut builder = fs::DirBuilder::new();
+        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+        builder.recursive(true).create(path).map_err(StoreError::io("create", path))
     }
 
     /// Makes an empty file, or empties the one that is there.

@@ -132,6 +132,18 @@ impl Account {
     /// Most messages of one operation: their packs and claims fit one change.
     pub const MAX_BATCH: usize = 10_000;
 
+    /// How many messages may have `set` and `clear` keywords changed in one operation, so that the change keeps its limits.
+    pub fn keyword_batch(set: &BTreeSet<Keyword>, clear: &BTreeSet<Keyword>) -> usize {
+        // A key is an entry's 22 letters and the keyword; a renewed place is about 60 bytes more.
+        let keywords = || set.iter().chain(clear);
+        let renewal = usize::from(clear.iter().any(Keyword::is_deleted));
+        let operations = keywords().count() + renewal;
+        let bytes: usize =
+            keywords().map(|keyword| keyword.as_str().len() + 40).sum::<usize>() + 80 * renewal;
+        let most = (Change::MAX_OPS / operations.max(1)).min(Change::MAX_SIZE / 2 / bytes.max(1));
+        most.clamp(1, Account::MAX_BATCH)
+    }
+
     /// Takes a document that the index is up to date with. `grant` is nothing on an observer; `era` was drawn when the
     /// index was made.
     pub fn new(id: AccountId, doc: Document, grant: Option<Grant>, block: Block, era: u16) -> Account {
@@ -157,6 +169,11 @@ impl Account {
     /// Takes another lane, after a part of it was given away.
     pub fn set_grant(&mut self, grant: Option<Grant>) {
         self.grant = grant;
+    }
+
+    /// Gives mod-sequences another era from now on.
+    pub fn set_era(&mut self, era: u16) {
+        self.era = era;
     }
 
     /// Whether clients can be served: a server that does not know yet what its inviter knew cannot claim UIDs.
@@ -256,6 +273,8 @@ impl Account {
         messages: Vec<Message>,
     ) -> Result<(Vec<EntryId>, Written), AccountError> {
         limit("messages", messages.len(), Pack::MAX_MESSAGES)?;
+        let keywords = messages.iter().map(|message| message.keywords.len()).max().unwrap_or(0);
+        limit("keywords of one message", keywords, Pack::MAX_KEYWORDS)?;
         let space = self.space(tables, mailbox)?;
         let mut entries = Vec::new();
         let written = self.write(tables, time, |writer| {
@@ -367,7 +386,7 @@ impl Account {
         set: &BTreeSet<Keyword>,
         clear: &BTreeSet<Keyword>,
     ) -> Result<Written, AccountError> {
-        limit("messages", entries.len(), Account::MAX_BATCH)?;
+        limit("messages", entries.len(), Account::keyword_batch(set, clear))?;
         let visible = self.visible(tables, entries)?;
         let renewals: Vec<Option<Place>> = visible
             .iter()

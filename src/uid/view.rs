@@ -102,6 +102,18 @@ impl<'a, T: Tables> View<'a, T> {
         Ok(all_mailboxes(self.tables)?.into_iter().find_map(bears))
     }
 
+    /// The mailboxes that were first made under a name, deleted and renamed ones too, oldest first.
+    pub fn incarnations(&self, name: &MailboxName) -> Result<Vec<MailboxId>, TableError> {
+        let mut ids = Vec::new();
+        loop {
+            let id = MailboxId::derive(name, ids.len() as u32);
+            if self.mailbox_row(id)?.is_none() {
+                return Ok(ids);
+            }
+            ids.push(id);
+        }
+    }
+
     /// One mailbox; nothing if it is not shown.
     pub fn mailbox(&self, id: MailboxId) -> Result<Option<Mailbox>, TableError> {
         let Some(row) = self.mailbox_row(id)? else { return Ok(None) };

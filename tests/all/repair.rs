@@ -72,27 +72,51 @@ fn a_lost_index_is_built_anew_and_shows_the_same() {
     assert_ne!(again.highest_modseq.era(), mailbox.highest_modseq.era(), "mod-sequences are of a new era");
 }
 
-#[test]
-fn a_hole_in_the_log_is_mended_by_a_peer() {
-    let (mut first, second) = two();
-    let before = first.picture();
-    let validity = first.replica.mailbox(&name("INBOX")).unwrap().uid_validity;
-    first.replica.close().unwrap();
-    let log = files(&first.store().join("log"), ".log").remove(0);
+/// Spoils a change in the middle of a closed replica's log and repairs the store.
+fn spoil_a_change(home: &Home) {
+    let log = files(&home.store().join("log"), ".log").remove(0);
     // Automerge's magic number begins each change; the tenth is neither the first nor the last.
     let bytes = fs::read(&log).unwrap();
     let mut changes = bytes.windows(4).enumerate().filter(|(_, four)| *four == [0x85, 0x6f, 0x4a, 0x83]);
     flip(&log, changes.nth(9).unwrap().0 as u64 + 60);
-    drop(std::mem::replace(&mut first.replica, second.replica.clone()));
-    let repaired = Store::repair(&first.store(), &mut |_| {}).unwrap();
+    let repaired = Store::repair(&home.store(), &mut |_| {}).unwrap();
     assert!(!repaired.lost_changes.is_empty(), "{repaired:?}");
-    let open = |home: &Home| postmerge::replica::Replica::open(&home.store(), Some(&home.state())).unwrap();
-    first.replica = open(&first);
+}
+
+#[test]
+fn a_hole_in_the_log_is_mended_from_the_snapshot() {
+    let (mut first, _second) = two();
+    let before = first.picture();
+    let mailbox = first.replica.mailbox(&name("INBOX")).unwrap();
+    first.shut();
+    spoil_a_change(&first);
+    first.open();
+    assert_eq!(first.picture(), before);
+    let again = first.replica.mailbox(&name("INBOX")).unwrap();
+    assert_eq!((again.uid_validity, again.uid_next), (mailbox.uid_validity, mailbox.uid_next));
+}
+
+#[test]
+fn a_hole_in_the_log_is_mended_by_a_peer_where_there_is_no_snapshot() {
+    let (mut first, second) = two();
+    let before = first.picture();
+    let validity = first.replica.mailbox(&name("INBOX")).unwrap().uid_validity;
+    let spoil = |home: &Home| {
+        for entry in fs::read_dir(home.store()).unwrap().map(Result::unwrap) {
+            if entry.file_name().to_str().unwrap().starts_with("snapshot") {
+                fs::remove_file(entry.path()).unwrap();
+            }
+        }
+    };
+    first.shut();
+    spoil(&first);
+    spoil_a_change(&first);
+    first.open();
     second.sync(&first);
-    first.replica.close().unwrap();
-    drop(std::mem::replace(&mut first.replica, second.replica.clone()));
+    first.shut();
+    spoil(&first);
     Store::repair(&first.store(), &mut |_| {}).unwrap();
-    first.replica = open(&first);
+    first.open();
     // What it had claimed was in doubt for a while, so it went on as after a restore: the same mail under new UIDs.
     let bodies = |picture: crate::pair::Picture| -> Vec<_> {
         picture.into_values().flatten().map(|(entry, (_, keywords, body))| (entry, keywords, body)).collect()

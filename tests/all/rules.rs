@@ -452,3 +452,33 @@ fn an_expunged_import_stays_expunged_when_the_other_side_imports_it() {
     heal(&mut a, &mut b);
     assert_eq!((b.place(gone), b.shown(mailbox).len()), (None, 2));
 }
+
+#[test]
+fn flags_on_many_messages_at_once_stay_within_what_one_change_may_be() {
+    let (mut a, mut b) = Server::two();
+    let message = |n: u32| Message {
+        blob: BlobId::of(&n.to_le_bytes()),
+        internal_date: 0,
+        size: 1,
+        keywords: BTreeSet::new(),
+    };
+    let mut entries = Vec::new();
+    for part in 0..10 {
+        let messages = (part * 1000..(part + 1) * 1000).map(message).collect();
+        let done = a.account.append(&mut a.tables, 0, INBOX(), messages).unwrap();
+        entries.extend(a.took(done));
+    }
+    let long: Keyword = "x".repeat(Keyword::MAX_LEN).parse().unwrap();
+    let set = BTreeSet::from([Keyword::seen(), long]);
+    let size = Account::keyword_batch(&set, &BTreeSet::new());
+    for part in entries.chunks(size) {
+        let written = a.account.store_keywords(&mut a.tables, 0, part, &set, &BTreeSet::new()).unwrap();
+        for change in written.changes() {
+            Change::vet(change.bytes()).unwrap();
+        }
+        a.took(((), written));
+    }
+    b.hear(&a);
+    assert!(b.shown(INBOX()).iter().all(|message| message.keywords == set));
+    assert!(a.account.store_keywords(&mut a.tables, 0, &entries, &set, &BTreeSet::new()).is_err());
+}

@@ -39,7 +39,7 @@ impl Init {
             ));
         }
         if self.dry_run {
-            println!("would make an account and its first replica, {} {name:?}, in {dir}", self.role);
+            println!("would make an account and its first replica, {} called {name}, in {dir}", self.role);
             return Ok(Code::DONE);
         }
         if let Some(parent) = setup.store.parent() {

@@ -45,7 +45,7 @@ impl Join {
         }
         if self.dry_run {
             println!(
-                "would join account {} as {} {name:?}, inviter {} at {}, in {}; the ticket is good until {} UTC",
+                "would join account {} as {} called {name}, inviter {} at {}, in {}; the ticket is good until {} UTC",
                 ticket.account,
                 ticket.role,
                 ticket.inviter,

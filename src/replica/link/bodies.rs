@@ -47,6 +47,8 @@ impl Fetching {
     pub(super) fn look_again(&mut self) {
         self.last = None;
         self.left = None;
+        // The peer may have got by now what it lacked.
+        self.missing.clear();
     }
 }
 
@@ -120,6 +122,18 @@ impl Link {
     /// Answers the most urgent request, together with others that the same bundle answers.
     pub(super) fn serve(&mut self, wanted: &[Wanted]) -> Result<(), LinkError> {
         let Some(first) = wanted.first() else { return Ok(()) };
+        match self.serve_from_disk(first, wanted) {
+            Err(LinkError::Replica(ReplicaError::Store(error @ StoreError::Damaged { .. }))) => {
+                // One rotten body must not keep the others from the peer.
+                tracing::error!(blob = %first.blob, %error, "a body cannot be read; `check` names all of them");
+                self.sent_missing = Some(self.now);
+                Ok(self.session.send_missing(first.blob)?)
+            }
+            served => served,
+        }
+    }
+
+    fn serve_from_disk(&mut self, first: &Wanted, wanted: &[Wanted]) -> Result<(), LinkError> {
         if first.offset == 0
             && let Some(bundle) = self.bodies().bundle_of(first.blob).map_err(ReplicaError::from)?
         {
@@ -191,17 +205,33 @@ impl Link {
         Ok(())
     }
 
-    /// Takes a piece of a large body. The whole is checked against its name when the last piece is here.
-    pub(super) fn take_chunk(&mut self, blob: BlobId, bytes: &[u8], last: bool) -> Result<(), LinkError> {
+    /// Takes a piece of a large body. The whole is checked against its name when the last piece is here. Another conversation
+    /// may be fetching the same body: what is here already is passed over.
+    pub(super) fn take_chunk(
+        &mut self,
+        blob: BlobId,
+        offset: u64,
+        bytes: &[u8],
+        last: bool,
+    ) -> Result<(), LinkError> {
         let mut partial = self.bodies().partial(blob).map_err(ReplicaError::from)?;
-        partial.append(bytes).map_err(ReplicaError::from)?;
-        if !last {
-            return Ok(());
+        let fits = partial.length() == offset && !self.replica.has_body(blob)?;
+        if fits {
+            partial.append(bytes).map_err(ReplicaError::from)?;
         }
-        match partial.finish() {
-            Ok(_) => self.arrived(blob),
-            Err(error @ StoreError::WrongBody { .. }) => Err(LinkError::Peer { what: error.to_string() }),
-            Err(error) => Err(ReplicaError::from(error).into()),
+        match last {
+            false => Ok(()),
+            true if fits => match partial.finish() {
+                Ok(_) => self.arrived(blob),
+                Err(error @ StoreError::WrongBody { .. }) => Err(LinkError::Peer { what: error.to_string() }),
+                Err(error) => Err(ReplicaError::from(error).into()),
+            },
+            // Finished by the other conversation, or still on its way there.
+            true if self.replica.has_body(blob)? => {
+                partial.discard().map_err(ReplicaError::from)?;
+                self.arrived(blob)
+            }
+            true => self.take_missing(blob),
         }
     }
 
