@@ -16,9 +16,11 @@ pub(super) struct Owed {
     pub(super) size: u64,
 }
 
-/// INBOX before the rest, then the newest first.
+/// INBOX before the rest, mailbox by mailbox, then the newest first. Bundles hold neighbours of one mailbox, so that what is
+/// asked for together is mostly sent as it is stored; by date alone nearly every body had to be taken out of its bundle.
 fn key(mailbox: MailboxId, internal_date: i64, blob: &BlobId, entry: EntryId) -> Vec<u8> {
     let mut key = vec![u8::from(mailbox != MailboxId::inbox())];
+    key.extend(mailbox.as_bytes());
     key.extend((!(internal_date as u64 ^ 1 << 63)).to_be_bytes());
     key.extend(blob.as_bytes());
     key.extend(entry.as_bytes());
@@ -79,8 +81,8 @@ pub(super) fn list(
 ) -> Result<Vec<Owed>, ReplicaError> {
     let from = after.map_or(Vec::new(), |owed| [owed.key.as_slice(), &[0]].concat());
     let read = |(key, value): (Vec<u8>, Vec<u8>)| {
-        let blob = BlobId::from_bytes(key.get(9..41)?.try_into().ok()?);
-        let entry = EntryId::from_slice(key.get(41..57)?)?;
+        let blob = BlobId::from_bytes(key.get(25..57)?.try_into().ok()?);
+        let entry = EntryId::from_slice(key.get(57..73)?)?;
         let size = u64::from_be_bytes(value.get(..8)?.try_into().ok()?);
         Some(Owed { key, blob, entry, size })
     };
