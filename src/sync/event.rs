@@ -41,6 +41,7 @@ pub enum Event {
         digest: Digest,
     },
     /// The peer has these changes durably.
+    /// Only what it had not said before.
     Known(VersionVector),
     /// The peer has every body that is shown in this state of ours durably.
     Held(Digest),

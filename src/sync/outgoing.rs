@@ -60,6 +60,12 @@ impl Outgoing {
         merge(&mut self.told, changes);
     }
 
+    /// What of `changes` the peer was not told.
+    pub(super) fn news(&self, changes: &VersionVector) -> VersionVector {
+        let news = changes.iter().filter(|(replica, seq)| self.told.get(replica) != Some(seq));
+        news.map(|(replica, seq)| (*replica, *seq)).collect()
+    }
+
     /// The peer has `changes`, to begin with.
     pub(super) fn begin(&mut self, changes: &VersionVector) {
         merge(&mut self.peer, changes);
@@ -130,8 +136,7 @@ impl Outgoing {
         if nothing_new && self.digest == Some(state.digest) {
             return Ok(());
         }
-        let news = state.changes.iter().filter(|(replica, seq)| self.told.get(replica) != Some(seq));
-        let news = news.map(|(replica, seq)| (*replica, *seq)).collect();
+        let news = self.news(&state.changes);
         outbox.change(&Frame::ChangesEnd { digest: state.digest, changes: news });
         merge(&mut self.told, &state.changes);
         self.digest = Some(state.digest);

@@ -287,8 +287,10 @@ impl Session {
         if !self.open()? {
             return Ok(());
         }
+        // What it was told before it knows; the rest may be one replica of many.
+        let news = self.outgoing.news(&changes);
         self.outgoing.told(&changes);
-        self.outbox.control(&Frame::Known { changes });
+        self.outbox.control(&Frame::Known { changes: news });
         Ok(())
     }
 
