@@ -69,7 +69,8 @@ pub(crate) fn goals(table: &Table) -> String {
 /// What one change costs, by the size of the account.
 pub(crate) fn pass(costs: &[PassCost]) -> String {
     let (left, right, top, bottom) = (64.0, 620.0, 48.0, 270.0);
-    let series: [(&str, &str, fn(&PassCost) -> f64); 3] = [
+    type Of = fn(&PassCost) -> f64;
+    let series: [(&str, &str, Of); 3] = [
         ("la", "pass of a flag", |cost| cost.flag_pass),
         ("lb", "pass of a move", |cost| cost.move_pass),
         ("lc", "a flag written and passed", |cost| cost.flag_write),
