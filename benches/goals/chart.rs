@@ -23,9 +23,9 @@ fn open(width: u32, height: u32, title: &str) -> String {
 /// How much of each goal is used up: a bar that ends before the dashed line reaches its goal.
 pub(crate) fn goals(table: &Table) -> String {
     let rows: Vec<_> = table.rows.iter().filter_map(|row| Some((row, row.measured / row.goal?))).collect();
-    let (left, scale, top) = (390.0, 200.0, 56.0);
+    let (left, scale, top) = (480.0, 200.0, 56.0);
     let height = top + 24.0 * rows.len() as f64 + 14.0;
-    let mut out = open(760, height as u32, "Share of each goal that is used (shorter is better)");
+    let mut out = open(870, height as u32, "Share of each goal that is used (shorter is better)");
     let limit = left + scale;
     let _ = write!(
         out,
@@ -69,7 +69,8 @@ pub(crate) fn goals(table: &Table) -> String {
 /// What one change costs, by the size of the account.
 pub(crate) fn pass(costs: &[PassCost]) -> String {
     let (left, right, top, bottom) = (64.0, 620.0, 48.0, 270.0);
-    let series: [(&str, &str, fn(&PassCost) -> f64); 3] = [
+    type Of = fn(&PassCost) -> f64;
+    let series: [(&str, &str, Of); 3] = [
         ("la", "pass of a flag", |cost| cost.flag_pass),
         ("lb", "pass of a move", |cost| cost.move_pass),
         ("lc", "a flag written and passed", |cost| cost.flag_write),

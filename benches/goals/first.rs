@@ -123,6 +123,12 @@ pub(crate) fn sync(
     drop(first);
     let wire = (up + down) as f64 / raw;
     let rsync = rsync(work, &corpus.dir);
+    if let Some((seconds, _)) = rsync {
+        table.note(format!(
+            "rsync -az used {:.0} µs a message; median of 3, as ours.",
+            seconds / messages * 1e6
+        ));
+    }
     let rsync_share = rsync.map(|(_, bytes)| bytes / raw);
     let spent = median(cpus);
     let what = format!("first sync of {} messages: UDP bytes / raw mail", corpus.messages);

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, UNIX_EPOCH};
 
 use postmerge::maildir::{self, Scan};
 use postmerge::replica::{ImportMessage, Replica};
@@ -49,9 +50,13 @@ impl Corpus {
             }
             for message in folder.messages {
                 let body = fs::read(&message.path).expect("the corpus can be read");
-                let file = message.path.file_name().expect("a message file has a name");
-                fs::write(target.join("cur").join(file), without_base64(&body))
-                    .expect("the disk takes files");
+                let path =
+                    target.join("cur").join(message.path.file_name().expect("a message file has a name"));
+                fs::write(&path, without_base64(&body)).expect("the disk takes files");
+                // The internal date: without it the messages would come in another order than they have.
+                let date = UNIX_EPOCH + Duration::from_secs(message.internal_date.max(0) as u64);
+                let file = fs::File::options().write(true).open(&path).expect("the file is there");
+                file.set_modified(date).expect("a file takes a date");
             }
         }
         Corpus::at(dir, self.made_up)
