@@ -302,8 +302,8 @@ impl Replica {
         }
     }
 
-    /// Copies a consistent state of the store into an empty directory, without the identity: who restores it there joins
-    /// as a new replica.
+    /// Copies a consistent state of the store into a directory that is empty or an earlier backup. Who opens the copy goes on
+    /// as another replica, with new UIDVALIDITYs.
     pub fn backup(&self, to: &Path, progress: &mut dyn FnMut(Progress)) -> Result<(), ReplicaError> {
         self.with(|core| {
             core.store.backup(to, progress)?;
