@@ -225,7 +225,13 @@ impl<'a, T: Tables> View<'a, T> {
 
     /// One message by its UID.
     pub fn message(&self, id: MailboxId, uid: Uid) -> Result<Option<Shown>, TableError> {
-        Ok(self.messages(id, uid, 1)?.into_iter().find(|message| message.uid == uid))
+        let Some(mailbox) = self.mailbox_row(id)? else { return Ok(None) };
+        match self.placements(id, mailbox.epoch, uid, 1)?.first() {
+            Some((found, placement, false)) if *found == uid => {
+                self.shown(id, mailbox.epoch, uid, *placement)
+            }
+            _ => Ok(None),
+        }
     }
 
     /// The UID under which this replica's clients see an entry, if it has one.
