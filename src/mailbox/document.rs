@@ -203,6 +203,30 @@ impl Document {
         Ok(true)
     }
 
+    /// Applies what can be applied, in any order, and tells `applied` of each. Gives back those whose
+    /// dependencies are missing: where a log was damaged they wait for what is lost.
+    pub fn apply_ready(
+        &mut self,
+        mut changes: Vec<Change>,
+        mut applied: impl FnMut(&Change),
+    ) -> Result<Vec<Change>, DocumentError> {
+        loop {
+            let (before, mut waiting) = (changes.len(), Vec::new());
+            for change in changes {
+                match self.apply(&change) {
+                    Ok(_) => applied(&change),
+                    Err(DocumentError::MissingDependency { .. }) => waiting.push(change),
+                    Err(error) => return Err(error),
+                }
+            }
+            // One that was applied may be what another waits for.
+            if waiting.is_empty() || waiting.len() == before {
+                return Ok(waiting);
+            }
+            changes = waiting;
+        }
+    }
+
     /// Writes one change of this replica. Nothing if `write` changed no value. `time` is in seconds since 1970.
     pub fn write(&mut self, time: i64, write: impl FnOnce(&mut Writer<'_>)) -> Option<Change> {
         let seq = self.last.get(&self.replica).copied().unwrap_or(0) + 1;

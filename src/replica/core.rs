@@ -199,7 +199,7 @@ impl Core {
                     waiting.push(Change::vet(&change.bytes).map_err(DocumentError::from)?);
                 }
             }
-            waiting = apply_ready(&mut doc, waiting)?;
+            waiting = doc.apply_ready(waiting, |_| {})?;
         }
         Ok(doc)
     }
@@ -359,19 +359,6 @@ fn prepare(account: &Account, txn: &mut Txn<'_>, era: u16) -> Result<(), Replica
 
 fn put_heads(txn: &mut Txn<'_>, account: &Account) -> Result<(), ReplicaError> {
     Ok(txn.put(Table::Meta, HEADS, &account.document().heads().concat())?)
-}
-
-/// Applies what can be applied, and gives back what waits for something lost.
-fn apply_ready(doc: &mut Document, changes: Vec<Change>) -> Result<Vec<Change>, ReplicaError> {
-    let mut waiting = Vec::new();
-    for change in changes {
-        match doc.apply(&change) {
-            Ok(_) => {}
-            Err(DocumentError::MissingDependency { .. }) => waiting.push(change),
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(waiting)
 }
 
 /// The changes that `change` depends on and that `document` lacks, as far as `donor` has them.

@@ -229,14 +229,8 @@ impl Account {
         tables: &mut impl TablesMut,
         batch: Vec<Change>,
     ) -> Result<Vec<Change>, AccountError> {
-        let (mut touched, mut waiting) = (Touched::default(), Vec::new());
-        for change in batch {
-            match self.doc.apply(&change) {
-                Ok(_) => touched.extend(change.touched()),
-                Err(DocumentError::MissingDependency { .. }) => waiting.push(change),
-                Err(error) => return Err(error.into()),
-            }
-        }
+        let mut touched = Touched::default();
+        let waiting = self.doc.apply_ready(batch, |change| touched.extend(change.touched()))?;
         pass::integrate(&self.doc, tables, self.context(), &touched)?;
         Ok(waiting)
     }
