@@ -32,15 +32,13 @@ pub enum Table {
     Runs = 10,
     /// Single values by name.
     Meta = 11,
-    /// blob → owed: what is shown but not held.
+    /// urgency, mailbox, date, blob, entry → size: a body that is shown and not held.
     Owed = 12,
-    /// peer → its cursor.
-    Peers = 13,
 }
 
 impl Table {
     /// Every table, in order of its number.
-    pub const ALL: [Table; 13] = [
+    pub const ALL: [Table; 12] = [
         Table::Entries,
         Table::Uids,
         Table::Cover,
@@ -53,7 +51,6 @@ impl Table {
         Table::Runs,
         Table::Meta,
         Table::Owed,
-        Table::Peers,
     ];
 }
 
