@@ -1,1 +1,9 @@
-//! Placeholder of the IMAP server; it has an issue of its own.
+//! An IMAP server for caching clients on a postmerge replica: IMAP4rev1 (RFC 3501) and IMAP4rev2 (RFC 9051).
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`grammar`] | commands from bytes, responses to bytes |
+//! | [`message`] | what IMAP tells of a message's text: structure, envelope, sections, threads |
+
+pub mod grammar;
+pub mod message;

@@ -1,0 +1,1 @@
+//! The grammar of IMAP: commands from bytes, responses to bytes.

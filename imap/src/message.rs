@@ -1,0 +1,1 @@
+//! What IMAP tells of a message's text.
