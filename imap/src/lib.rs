@@ -7,3 +7,5 @@
 
 pub mod grammar;
 pub mod message;
+mod uids;
+pub mod view;
