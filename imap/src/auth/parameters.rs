@@ -9,7 +9,7 @@ use data_encoding::BASE64;
 /// How often a password is hashed: what a login costs, and what a guess costs whoever stole the verifier.
 ///
 /// SCRAM leaves the cost to the client. PLAIN and LOGIN leave it to this server: on an EPYC core with SHA
-/// instructions 0.8 ms at the minimum, 20 ms at the default and 180 ms at 600,000; several times that without them.
+/// instructions 0.8 ms at the minimum, 20 ms at the default and 180 ms at 600,000; more without them.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Iterations(NonZeroU32);
 
@@ -23,7 +23,7 @@ impl Iterations {
     /// What new verifiers get, unless told otherwise.
     ///
     /// OWASP asks for 600,000 where only the server hashes. Here clients do too, and they cap what a server may
-    /// ask of them: Cyrus SASL, hence isync and mutt, refuses more than 65,536.
+    /// ask of them: Cyrus SASL, hence isync, refuses more than 65,536.
     pub const DEFAULT: Iterations = Iterations(NonZeroU32::new(65_536).expect("not zero"));
 
     /// Takes a number between [`Self::MIN`] and [`Self::MAX`].

@@ -184,7 +184,7 @@ fn key_from(text: &str) -> Result<Key, VerifierError> {
 /// The bytes of a password that are hashed: after SASLprep where it applies, else as they are.
 ///
 /// SASLprep knows only Unicode 3.2, so a password with an emoji fails it; so does one that is not UTF-8, as LOGIN
-/// can carry. PostgreSQL and its clients take those as they are, and so do most SCRAM clients for mail.
+/// can carry. PostgreSQL takes those as they are, and so does this server.
 fn prepare(password: &[u8]) -> Zeroizing<Vec<u8>> {
     std::str::from_utf8(password)
         .ok()
