@@ -2,9 +2,11 @@
 //!
 //! | module | what it is |
 //! |---|---|
+//! | [`auth`] | who may log in: SCRAM, PLAIN and LOGIN against verifiers, never passwords |
 //! | [`grammar`] | commands from bytes, responses to bytes |
 //! | [`message`] | what IMAP tells of a message's text: structure, envelope, sections, threads |
 
+pub mod auth;
 pub mod grammar;
 pub mod message;
 mod uids;
