@@ -12,7 +12,7 @@ use std::path::Path;
 use postmerge::mailbox::{Keyword, MailboxName, Uid};
 use postmerge::member::{MemberName, Role, SecretKey};
 use postmerge::replica::{Founding, Replica};
-use postmerge::uid::Block;
+use postmerge::uid::{Block, KeywordChange};
 
 const MAIL: &str = "From: ada@example.org\r\nSubject: Lunch\r\n\r\nAt noon?\r\n";
 
@@ -36,12 +36,15 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     if let Some(uid) = added.uid {
         let (set, clear) = (BTreeSet::from([Keyword::seen(), "$Important".parse()?]), BTreeSet::new());
-        replica.store_keywords(&inbox, &[uid], &set, &clear)?;
+        // UIDs mean something only together with the UIDVALIDITY they came with.
+        let seen = replica.mailbox(&inbox)?.seen();
+        replica.store_keywords(seen, &[uid], &KeywordChange::Edit { set, clear }, None)?;
     }
 
-    let mailbox = replica.mailbox(&inbox)?;
+    // Both are of one commit, whatever a peer pushes in between.
+    let (snapshot, mailbox) = replica.open_mailbox(&inbox)?;
     println!("INBOX: UIDVALIDITY {}, UIDNEXT {}", mailbox.uid_validity, mailbox.uid_next);
-    for message in replica.messages(&inbox, Uid::FIRST, 100)? {
+    for message in snapshot.messages(mailbox.id, Uid::FIRST, 100)? {
         let mut body = String::new();
         replica.body(message.entry)?.read_to_string(&mut body)?;
         println!("{} {:?} {} bytes: {}", message.uid, message.keywords, message.size, body.trim_end());

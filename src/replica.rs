@@ -4,6 +4,7 @@
 //! writes returns once what it wrote is durable. Reads see the last commit. Nothing is printed, no environment is read,
 //! and nothing is global.
 
+mod body;
 mod core;
 mod identity;
 mod import;
@@ -14,13 +15,14 @@ mod ops;
 mod owed;
 mod read;
 mod record;
+mod snapshot;
+mod summaries;
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use crate::blob::BlobId;
-use crate::mailbox::{AccountId, DocumentError, EntryId, MailboxName, ReplicaId, Uid};
+use crate::mailbox::{AccountId, DocumentError, EntryId, MailboxId, MailboxName, ReplicaId, Uid};
 use crate::member::{
     Body, MemberError, MemberName, Members, PeerId, Record, RecordError, Role, SecretKey, Ticket, TicketError,
 };
@@ -31,10 +33,11 @@ use crate::uid::{AccountError, Block, Event, TableError};
 pub use import::{ImportMessage, ImportReport, Importer};
 pub use link::{Link, LinkError, LinkEvent, Stay};
 pub use members::{Invitation, Peer};
-pub use ops::Appended;
+pub use ops::{Added, Appended, NewMessage, Relocated, RelocatedMessage, Stored};
 pub use read::Status;
+pub use snapshot::Snapshot;
 
-use self::core::Core;
+use self::core::{Core, Standing};
 use self::identity::{Identity, Watch};
 
 /// Why a replica could not do something.
@@ -79,13 +82,28 @@ pub enum ReplicaError {
         /// The entry.
         entry: EntryId,
     },
-    /// The message's body is elsewhere yet.
-    #[error("the body of entry {entry} has not arrived here yet")]
+    /// The body is elsewhere yet, or nowhere.
+    #[error("the body {blob} has not arrived here")]
     Owed {
-        /// The entry.
-        entry: EntryId,
-        /// Its body.
+        /// The body.
         blob: BlobId,
+    },
+    /// The reader that a body was to be taken from failed.
+    #[error("the message cannot be read: {source}")]
+    Source {
+        /// What it said.
+        source: std::io::Error,
+    },
+    /// The replica was made to join an account and was not let in yet.
+    #[error("this replica was not let into its account yet; finish joining it first")]
+    NotJoined,
+    /// A mailbox cannot be read from this snapshot: messages of it wait for their UIDs.
+    #[error(
+        "mailbox {mailbox} cannot be shown as it is in this snapshot: messages of it wait for their UIDs"
+    )]
+    Unsettled {
+        /// The mailbox.
+        mailbox: MailboxId,
     },
     /// A server that has not heard from its inviter yet cannot claim UIDs.
     #[error(
@@ -157,7 +175,7 @@ struct Shared {
     handle: Handle,
     account: AccountId,
     /// Readers must not wait for the writer to learn whose UIDs they show.
-    observer: AtomicBool,
+    standing: Mutex<Standing>,
     listeners: Mutex<Vec<Weak<Listener>>>,
 }
 
@@ -268,9 +286,9 @@ impl Replica {
         if copied || core.outside().is_some_and(|outside| outside.seq > known) {
             members::succeed(&mut core)?;
         }
-        let observer = AtomicBool::new(core.role() == Role::Observer);
+        let standing = Mutex::new(core.standing()?);
         let core = Mutex::new(Some(core));
-        let shared = Shared { core, handle, account, observer, listeners: Mutex::default() };
+        let shared = Shared { core, handle, account, standing, listeners: Mutex::default() };
         Ok(Replica(Arc::new(shared)))
     }
 
@@ -316,7 +334,11 @@ impl Replica {
         match lock(&self.0.core).as_mut() {
             Some(core) => {
                 let result = act(core);
-                self.0.observer.store(core.role() == Role::Observer, Ordering::Release);
+                if matches!(self.standing(), Standing::Outsider | Standing::Waiting)
+                    && let Ok(standing) = core.standing()
+                {
+                    *lock(&self.0.standing) = standing;
+                }
                 result
             }
             None => Err(ReplicaError::Store(StoreError::Poisoned)),

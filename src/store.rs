@@ -40,6 +40,7 @@ mod reader;
 mod repair;
 mod snapshot;
 mod txn;
+mod writer;
 
 #[cfg(test)]
 mod tests;
@@ -62,6 +63,7 @@ pub use partial::PartialBody;
 pub use reader::{Groups, Missing, Reader};
 pub use repair::{LostChanges, RepairReport};
 pub use txn::Txn;
+pub use writer::BodyWriter;
 
 use disk::Disk;
 use frame::GroupWriter;

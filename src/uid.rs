@@ -18,9 +18,9 @@ mod tables;
 mod validity;
 mod view;
 
-pub use account::{Account, AccountError, Grant, Imported, Written};
+pub use account::{Account, AccountError, Grant, Imported, KeywordChange, Written};
 pub use lane::{Block, Lane};
 pub use observer::PrivateUids;
 pub use pass::{Burn, Event, Rules};
 pub use tables::{MemoryTables, Row, Table, TableError, Tables, TablesMut};
-pub use view::{Known, Mailbox, Shown, View};
+pub use view::{Changes, Known, Mailbox, Seen, Shown, View};

@@ -138,7 +138,7 @@ pub(crate) fn import_copies(replica: &Replica, dir: &Path, limit: usize, copy: u
                 body.splice(..0, format!("X-Copy: {copy}\n").into_bytes());
             }
             let (internal_date, keywords, uid) = (message.internal_date, message.keywords, message.uid);
-            importer.add(ImportMessage { internal_date, keywords, uid }, body).expect("a message goes in");
+            importer.add(ImportMessage { internal_date, keywords, uid }, &*body).expect("a message goes in");
         }
         importer.finish().expect("an import ends");
     }

@@ -128,7 +128,7 @@ impl Home {
                 uid: None,
             };
             importer
-                .add(message, format!("Subject: {mailbox} {n}\n\nshort\n").into_bytes())
+                .add(message, format!("Subject: {mailbox} {n}\n\nshort\n").as_bytes())
                 .expect("a message");
         }
         importer.finish().expect("an import ends");

@@ -142,6 +142,10 @@ fn replica(error: &ReplicaError) -> (Option<String>, Code) {
         ReplicaError::Ticket(error) => return ticket(error),
         ReplicaError::NoMessage { .. } => "`postmerge messages MAILBOX` lists the UIDs",
         ReplicaError::Owed { .. } => "`postmerge sync` fetches what peers have",
+        ReplicaError::Account(AccountError::UidValidity { .. }) => {
+            "`postmerge messages MAILBOX` lists the UIDs"
+        }
+        ReplicaError::NotJoined => "`postmerge join TICKET` again, while the inviting replica is served",
         ReplicaError::NotReady => "`postmerge sync` while the inviting replica is served",
         ReplicaError::NoPeer { .. } | ReplicaError::ManyPeers { .. } => "`postmerge peers` lists them",
         ReplicaError::Account(AccountError::NoMailbox { .. }) => "`postmerge mailboxes` lists them",

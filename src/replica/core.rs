@@ -15,7 +15,7 @@ use crate::uid::{Account, AccountError, Block, Event, Grant, Lane, Table, Tables
 
 /// Names of rows in [`Table::Meta`].
 const HEADS: &[u8] = b"heads";
-const ERA: &[u8] = b"era";
+pub(super) const ERA: &[u8] = b"era";
 const GRANTED: &[u8] = b"granted";
 
 /// Logged bytes after which a snapshot is written, unless half of the last one is more: loading then never costs much
@@ -23,6 +23,19 @@ const GRANTED: &[u8] = b"granted";
 const SNAPSHOT_BYTES: usize = 4 << 20;
 /// This replica's changes after which the note outside of the store is renewed.
 const WATCH_CHANGES: u64 = 64;
+
+/// What a replica may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// It was not let into the account yet: nobody would take what it writes.
+    Outsider,
+    /// It shows private UIDs.
+    Observer,
+    /// A server that has not heard from its inviter: it may write, and show no UIDs.
+    Waiting,
+    /// It claims UIDs.
+    Server,
+}
 
 pub(super) struct Core {
     pub(super) store: Store,
@@ -62,6 +75,16 @@ impl Core {
     /// The role of this replica, by the membership log.
     pub(super) fn role(&self) -> Role {
         self.members.get(self.identity.replica).map_or(Role::Observer, |member| member.role)
+    }
+
+    /// What the replica may do. Once it is a server or an observer it stays that.
+    pub(super) fn standing(&self) -> Result<Standing, ReplicaError> {
+        Ok(match self.members.get(self.identity.replica).map(|member| member.role) {
+            None => Standing::Outsider,
+            Some(Role::Observer) => Standing::Observer,
+            Some(Role::Server) if self.is_ready()? => Standing::Server,
+            Some(Role::Server) => Standing::Waiting,
+        })
     }
 
     fn lane(&self) -> Option<Lane> {

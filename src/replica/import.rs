@@ -1,12 +1,15 @@
 //! Taking in the messages of a folder that another program kept.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::{Cursor, ErrorKind, Read};
 
+use super::core::Standing;
 use super::read::Snapshot;
 use super::{Replica, ReplicaError, now};
-use crate::blob::{BlobId, MAX_SMALL};
+use crate::blob::{BlobHasher, BlobId, MAX_BLOB, MAX_SMALL};
 use crate::mailbox::{Keyword, MailboxId, MailboxName, Message, Pack, Run, Uid, UidValidity};
-use crate::uid::{Account, Imported, Written};
+use crate::store::{BodyWriter, StoreError, Txn};
+use crate::uid::{Account, AccountError, Imported, Mailbox, TableError, Tables, Written};
 
 /// A message of a folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,6 +79,7 @@ impl Replica {
         again: bool,
         dry: bool,
     ) -> Result<Importer<'_>, ReplicaError> {
+        self.must_be_joined()?;
         let (found, before) = {
             let snapshot = self.view()?;
             (snapshot.view().find(name)?, snapshot.view().incarnations(name)?)
@@ -92,16 +96,11 @@ impl Replica {
                 }
             }
         }
+        // An observer never claims, and a UIDVALIDITY without its UIDs would be a lie.
+        let adopt = adopt.filter(|_| self.standing() != Standing::Observer);
         let shown = self.view()?.view().mailbox(mailbox)?;
-        let takes = |validity: UidValidity, next: u32| match &shown {
-            _ if next > Run::MAX_LEAP => false,
-            // A UIDVALIDITY never falls.
-            Some(shown) => shown.uid_next == 1 && shown.messages == 0 && shown.uid_validity <= validity,
-            // A mailbox made again has a higher UIDVALIDITY than the one before.
-            None => before.is_empty(),
-        };
         let adopted = adopt
-            .filter(|(validity, next)| takes(*validity, *next))
+            .filter(|(validity, next)| may_adopt(shown.as_ref(), before.is_empty(), *validity, *next))
             .map(|(validity, next)| (validity, next.saturating_sub(1)));
         Ok(Importer {
             replica: self,
@@ -136,21 +135,63 @@ impl Importer<'_> {
         self.exists
     }
 
-    /// Takes a message whose body is in memory.
-    pub fn add(&mut self, message: ImportMessage, body: Vec<u8>) -> Result<(), ReplicaError> {
-        let blob = BlobId::of(&body);
-        let (wanted, held) = self.judge(&message, blob, body.len() as u64)?;
+    /// Takes a message. Its body is streamed: a mebibyte of it is in memory at most, and 4 MiB of small ones that wait to be
+    /// written together. If the reader fails ([`ReplicaError::Source`]), or the message is too large, the next one can be
+    /// taken all the same.
+    pub fn add(&mut self, message: ImportMessage, body: impl Read) -> Result<(), ReplicaError> {
+        let (count, limit) = (message.keywords.len(), Pack::MAX_KEYWORDS);
+        if count > limit {
+            return Err(AccountError::TooMany { what: "keywords of one message", count, limit }.into());
+        }
+        let (mut body, mut start) = (body, Vec::new());
+        let read = (&mut body).take(MAX_SMALL as u64).read_to_end(&mut start);
+        read.map_err(|source| ReplicaError::Source { source })?;
+        if start.len() >= MAX_SMALL {
+            return self.add_large(&message, start, body);
+        }
+        let (wanted, held) = self.judge(&message, BlobId::of(&start), start.len() as u64)?;
         if self.dry || held || !wanted {
             return Ok(());
         }
-        if body.len() >= MAX_SMALL {
-            self.replica.0.handle.bodies().put(&body)?;
-        } else {
-            self.small_bytes += body.len();
-            self.small.push(body);
-        }
+        self.small_bytes += start.len();
+        self.small.push(start);
         if self.small_bytes >= GATHER_BYTES {
             self.write_bodies()?;
+        }
+        Ok(())
+    }
+
+    /// Whether a body is wanted is known at its end, so it goes to the disk before that; a dry import only names it.
+    fn add_large(
+        &mut self,
+        message: &ImportMessage,
+        start: Vec<u8>,
+        body: impl Read,
+    ) -> Result<(), ReplicaError> {
+        let mut source = Cursor::new(start).chain(body);
+        let mut piece = vec![0; 128 << 10];
+        let mut writer = (!self.dry).then(|| self.replica.body_writer());
+        let (mut hasher, mut size) = (BlobHasher::new(), 0);
+        loop {
+            let length = match source.read(&mut piece) {
+                Ok(0) => break,
+                Ok(length) => length,
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(source) => return Err(ReplicaError::Source { source }),
+            };
+            size += length as u64;
+            if size > MAX_BLOB {
+                return Err(StoreError::TooLarge { what: "a body", size, limit: MAX_BLOB }.into());
+            }
+            match &mut writer {
+                Some(writer) => writer.push(&piece[..length])?,
+                None => hasher.update(&piece[..length]),
+            }
+        }
+        let blob = writer.as_ref().map_or_else(|| hasher.finish(), BodyWriter::id);
+        let (wanted, held) = self.judge(message, blob, size)?;
+        if let Some(writer) = writer.filter(|_| wanted && !held) {
+            writer.finish()?;
         }
         Ok(())
     }
@@ -232,42 +273,48 @@ impl Importer<'_> {
 
     fn write_messages(&mut self) -> Result<(), ReplicaError> {
         self.write_bodies()?;
-        let (messages, again) = (std::mem::take(&mut self.waiting), std::mem::take(&mut self.again_here));
-        let makes = !self.exists && (self.seen == 0 || !messages.is_empty() || !again.is_empty());
-        if self.dry || (!makes && messages.is_empty() && again.is_empty()) {
+        let (mut messages, again) = (std::mem::take(&mut self.waiting), std::mem::take(&mut self.again_here));
+        let nothing = messages.is_empty() && again.is_empty();
+        if self.dry || (nothing && (self.exists || self.seen > 0)) {
             return Ok(());
         }
-        let (name, adopted) = (&self.name, self.adopted);
         self.snapshot = None;
-        self.mailbox = self.replica.change(|account, txn| {
+        let (before, name) = (messages.len(), &self.name);
+        let (mailbox, new, adopts) = self.replica.change(|account, txn| {
             let mut written = Written::default();
-            let mailbox = match (makes, adopted) {
-                (false, _) => self.mailbox,
-                (true, Some((validity, _))) => {
-                    let (id, made) = account.adopt_mailbox(txn, now(), name, validity)?;
-                    written.append(made);
-                    id
-                }
-                (true, None) => {
-                    let (id, made) = account.create_mailbox(txn, now(), name, None)?;
+            // A merge may have brought the mailbox, its messages or its UIDVALIDITY since this import began.
+            let found = account.view(txn).find(name)?;
+            let shown = found.map(|id| account.view(txn).mailbox(id)).transpose()?.flatten();
+            let first = account.view(txn).incarnations(name)?.is_empty();
+            let adopted = self
+                .adopted
+                .filter(|(validity, end)| may_adopt(shown.as_ref(), first, *validity, end.saturating_add(1)));
+            let mailbox = match (found, adopted) {
+                (Some(id), _) => id,
+                (None, adopted) => {
+                    let (id, made) = match adopted {
+                        Some((validity, _)) => account.adopt_mailbox(txn, now(), name, validity)?,
+                        None => account.create_mailbox(txn, now(), name, None)?,
+                    };
                     written.append(made);
                     id
                 }
             };
-            let parts = messages.len().div_ceil(Account::MAX_BATCH).max(usize::from(adopted.is_some()));
-            for part in 0..parts {
-                let from = part * Account::MAX_BATCH;
-                let batch = &messages[from..messages.len().min(from + Account::MAX_BATCH)];
-                let floor = |floor| if part + 1 == parts { floor } else { 0 };
-                let adopted = adopted.map(|(validity, end)| (validity, floor(end)));
-                written.append(account.import(txn, now(), mailbox, batch, adopted)?);
+            retain_new(account, txn, mailbox, &mut messages)?;
+            if adopted.is_some() {
+                // A run claims above the one before it.
+                messages.sort_by_key(|imported| (imported.uid.is_none(), imported.uid));
             }
-            for part in again.chunks(Pack::MAX_MESSAGES) {
+            written.append(import(account, txn, mailbox, &messages, adopted)?);
+            for part in again.chunks(Account::MAX_BATCH) {
                 written.append(account.append(txn, now(), mailbox, part.to_vec())?.1);
             }
-            Ok((mailbox, written))
+            Ok(((mailbox, messages.len(), adopted.is_some()), written))
         })?;
-        self.exists = true;
+        (self.mailbox, self.exists) = (mailbox, true);
+        self.report.adopts_uids &= adopts;
+        self.report.imported -= (before - new) as u64;
+        self.report.known += (before - new) as u64;
         Ok(())
     }
 
@@ -276,4 +323,54 @@ impl Importer<'_> {
         self.write_messages()?;
         Ok(self.report)
     }
+}
+
+/// Whether a folder's UIDVALIDITY and UIDs can be a mailbox's: one that is not there yet and whose name was never borne, or
+/// one that has shown nothing.
+fn may_adopt(shown: Option<&Mailbox>, first: bool, validity: UidValidity, next: u32) -> bool {
+    match shown {
+        _ if next > Run::MAX_LEAP => false,
+        // A UIDVALIDITY never falls.
+        Some(shown) => shown.uid_next == 1 && shown.messages == 0 && shown.uid_validity <= validity,
+        // A mailbox made again has a higher UIDVALIDITY than the one before.
+        None => first,
+    }
+}
+
+/// Leaves out what a peer imported in the meantime: a message that has a UID must not be claimed again.
+fn retain_new(
+    account: &Account,
+    tables: &impl Tables,
+    mailbox: MailboxId,
+    messages: &mut Vec<Imported>,
+) -> Result<(), TableError> {
+    let mut new = Vec::with_capacity(messages.len());
+    for imported in messages.drain(..) {
+        let id = Pack::imported_id(mailbox, &imported.message.blob, imported.occurrence);
+        if account.view(tables).entry(id)?.is_none() {
+            new.push(imported);
+        }
+    }
+    *messages = new;
+    Ok(())
+}
+
+/// Adopted UIDs come into force all at once, and with the last of them where they end.
+fn import(
+    account: &mut Account,
+    txn: &mut Txn<'_>,
+    mailbox: MailboxId,
+    messages: &[Imported],
+    adopted: Option<(UidValidity, u32)>,
+) -> Result<Written, AccountError> {
+    let mut written = Written::default();
+    let parts = messages.len().div_ceil(Account::MAX_BATCH).max(usize::from(adopted.is_some()));
+    for part in 0..parts {
+        let from = part * Account::MAX_BATCH;
+        let batch = &messages[from..messages.len().min(from + Account::MAX_BATCH)];
+        let floor = |floor| if part + 1 == parts { floor } else { 0 };
+        let adopted = adopted.map(|(validity, end)| (validity, floor(end)));
+        written.append(account.import(txn, now(), mailbox, batch, adopted)?);
+    }
+    Ok(written)
 }

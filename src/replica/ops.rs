@@ -1,14 +1,28 @@
 //! What users do.
+//!
+//! UIDs are resolved in the transaction that acts on them, together with the UIDVALIDITY that the caller saw: what a merge
+//! changed in between can make an operation refuse, or do less, and never act on another message.
 
 use std::collections::BTreeSet;
 use std::io::Read;
 
-use super::record::LocalRecord;
+use super::core::Standing;
 use super::{Replica, ReplicaError, now};
 use crate::blob::BlobId;
-use crate::mailbox::{EntryId, Keyword, MailboxId, MailboxName, Message, SpecialUse, Uid};
+use crate::mailbox::{EntryId, Keyword, MailboxId, MailboxName, Message, ModSeq, SpecialUse, Uid};
 use crate::store::Txn;
-use crate::uid::{Account, AccountError, Written};
+use crate::uid::{Account, AccountError, KeywordChange, Seen, Shown, Tables, Written};
+
+/// A message to be added, whose body is here already.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewMessage {
+    /// The body, from [`Replica::put_body`] or [`Replica::body_writer`].
+    pub body: BlobId,
+    /// Its keywords, [`crate::mailbox::Pack::MAX_KEYWORDS`] at most.
+    pub keywords: BTreeSet<Keyword>,
+    /// Its internal date in seconds since 1970; now, if there is none.
+    pub internal_date: Option<i64>,
+}
 
 /// A message that was added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,20 +31,68 @@ pub struct Appended {
     pub entry: EntryId,
     /// Its body.
     pub blob: BlobId,
-    /// Its UID; nothing on an observer before it is shown.
+    /// Its UID. Nothing on a server that cannot show UIDs yet, or if the message was moved away at once.
     pub uid: Option<Uid>,
 }
 
+/// Messages that were added together (APPENDUID, RFC 4315).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Added {
+    /// The mailbox, with the UIDVALIDITY of the UIDs. Nothing on a server that cannot show UIDs yet.
+    pub into: Option<Seen>,
+    /// The messages in the order given.
+    pub messages: Vec<Appended>,
+}
+
+/// A message that was copied or moved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RelocatedMessage {
+    /// The UID by which the caller named it.
+    pub from: Uid,
+    /// The message in the target: after a move the same, after a copy another one.
+    pub entry: EntryId,
+    /// Its UID in the target. Nothing if it was moved away from there at once.
+    pub uid: Option<Uid>,
+}
+
+/// Messages that were copied or moved (COPYUID, RFC 4315).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Relocated {
+    /// The target, with the UIDVALIDITY of the new UIDs.
+    pub into: Option<Seen>,
+    /// The messages in the caller's order. UIDs that showed nothing any more are left out.
+    pub messages: Vec<RelocatedMessage>,
+}
+
+/// What became of the messages whose keywords were to change. UIDs that showed nothing any more are in neither list.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stored {
+    /// They have the keywords that were asked for.
+    pub done: Vec<Uid>,
+    /// They changed since the mod-sequence that the caller named, and were left alone (MODIFIED, RFC 7162).
+    pub modified: Vec<Uid>,
+}
+
 impl Replica {
+    /// Does something to the account and commits it as a whole.
     pub(super) fn change<R>(
         &self,
         act: impl FnOnce(&mut Account, &mut Txn<'_>) -> Result<(R, Written), AccountError>,
     ) -> Result<R, ReplicaError> {
+        self.must_be_joined()?;
         let (result, events) = self.with(|core| core.change(&[], act))?;
         if !events.is_empty() {
             self.tell(&events);
         }
         Ok(result)
+    }
+
+    /// What an outsider wrote nobody would take, and the store could never join with it.
+    pub(super) fn must_be_joined(&self) -> Result<(), ReplicaError> {
+        match self.standing() {
+            Standing::Outsider => Err(ReplicaError::NotJoined),
+            Standing::Observer | Standing::Waiting | Standing::Server => Ok(()),
+        }
     }
 
     /// Adds a message to a mailbox. The body is streamed; message and UID are durable when this returns. The internal date
@@ -42,81 +104,150 @@ impl Replica {
         keywords: BTreeSet<Keyword>,
         internal_date: Option<i64>,
     ) -> Result<Appended, ReplicaError> {
-        let id = self.mailbox_id(mailbox)?;
-        let (blob, size) = self.0.handle.bodies().put_reader(body)?;
-        let internal_date = internal_date.unwrap_or_else(now);
-        let message = Message { blob, internal_date, size, keywords };
-        let entry = self.change(|account, txn| {
-            let (entries, written) = account.append(txn, now(), id, vec![message])?;
-            Ok((entries[0], written))
-        })?;
-        let uid = self.view()?.view().shown_uid(entry)?;
-        Ok(Appended { entry, blob, uid })
+        self.must_be_joined()?;
+        // Before the body is read: who misspelt the name need not send it first.
+        named(&self.view()?.view(), mailbox)?;
+        let (body, _) = self.put_body(body)?;
+        let added = self.append_all(mailbox, vec![NewMessage { body, keywords, internal_date }])?;
+        Ok(added.messages[0])
     }
 
-    /// Copies messages into a mailbox, with their keywords. Bodies are shared. One commit for each 1,000 messages.
-    pub fn copy(
+    /// Adds messages to a mailbox, all or none (MULTIAPPEND, RFC 3502): one commit, of [`Account::MAX_BATCH`] messages at
+    /// most. Their bodies must be here. An observer commits once more, to give them private UIDs.
+    pub fn append_all(
         &self,
-        from: &MailboxName,
+        mailbox: &MailboxName,
+        messages: Vec<NewMessage>,
+    ) -> Result<Added, ReplicaError> {
+        let time = now();
+        let mut new = Vec::with_capacity(messages.len());
+        for NewMessage { body, keywords, internal_date } in messages {
+            let size = self.0.handle.bodies().size(body)?.ok_or(ReplicaError::Owed { blob: body })?;
+            let internal_date = internal_date.unwrap_or(time);
+            new.push(Message { blob: body, internal_date, size, keywords });
+        }
+        let blobs: Vec<BlobId> = new.iter().map(|message| message.blob).collect();
+        let (target, entries) = self.change(|account, txn| {
+            let target = named(&account.view(txn), mailbox)?;
+            let (entries, written) = account.append(txn, time, target, new)?;
+            Ok(((target, entries), written))
+        })?;
+        let (into, uids) = self.arrivals(target, entries.iter().copied());
+        let all = entries.into_iter().zip(blobs).zip(uids);
+        let messages = all.map(|((entry, blob), uid)| Appended { entry, blob, uid }).collect();
+        Ok(Added { into, messages })
+    }
+
+    /// Copies messages into a mailbox, with their keywords. Bodies are shared. One commit for each [`Account::MAX_BATCH`]
+    /// messages, and so below.
+    pub fn copy(&self, from: Seen, uids: &[Uid], to: &MailboxName) -> Result<Relocated, ReplicaError> {
+        self.relocate(from, uids, to, |account, txn, entries, target| {
+            account.copy(txn, now(), entries, target)
+        })
+    }
+
+    /// Moves messages into a mailbox.
+    pub fn move_to(&self, from: Seen, uids: &[Uid], to: &MailboxName) -> Result<Relocated, ReplicaError> {
+        self.relocate(from, uids, to, |account, txn, entries, target| {
+            Ok((entries.to_vec(), account.move_to(txn, now(), entries, target)?))
+        })
+    }
+
+    fn relocate(
+        &self,
+        from: Seen,
         uids: &[Uid],
         to: &MailboxName,
-    ) -> Result<Vec<EntryId>, ReplicaError> {
-        let (entries, target) = (self.entries(from, uids)?, self.mailbox_id(to)?);
-        let mut copies = Vec::new();
-        for part in entries.chunks(crate::mailbox::Pack::MAX_MESSAGES) {
-            copies.extend(self.change(|account, txn| account.copy(txn, now(), part, target))?);
-        }
-        Ok(copies)
+        mut act: impl FnMut(
+            &mut Account,
+            &mut Txn<'_>,
+            &[EntryId],
+            MailboxId,
+        ) -> Result<(Vec<EntryId>, Written), AccountError>,
+    ) -> Result<Relocated, ReplicaError> {
+        let (mut into, mut moved) = (None, Vec::new());
+        self.each_part(from, uids, |account, txn, messages| {
+            let target = named(&account.view(txn), to)?;
+            let entries: Vec<EntryId> = messages.iter().map(|message| message.entry).collect();
+            let (new, written) = act(account, txn, &entries, target)?;
+            into = Some(target);
+            moved.extend(messages.iter().map(|message| message.uid).zip(new));
+            Ok(written)
+        })?;
+        let Some(target) = into else { return Ok(Relocated { into: None, messages: Vec::new() }) };
+        let (into, uids) = self.arrivals(target, moved.iter().map(|(_, entry)| *entry));
+        let all = moved.into_iter().zip(uids);
+        let messages = all.map(|((from, entry), uid)| RelocatedMessage { from, entry, uid }).collect();
+        Ok(Relocated { into, messages })
     }
 
-    /// Moves messages into a mailbox. One commit for each 10,000 messages, and so below.
-    pub fn move_to(&self, from: &MailboxName, uids: &[Uid], to: &MailboxName) -> Result<(), ReplicaError> {
-        let (entries, target) = (self.entries(from, uids)?, self.mailbox_id(to)?);
-        self.in_parts(from, &entries, Account::MAX_BATCH, |account, txn, part| {
-            account.move_to(txn, now(), part, target)
-        })
+    /// Expunges messages, whether they are marked `\Deleted` or not. Gives the UIDs that were expunged.
+    pub fn expunge(&self, mailbox: Seen, uids: &[Uid]) -> Result<Vec<Uid>, ReplicaError> {
+        self.expunge_if(mailbox, uids, |_| true)
     }
 
-    /// Expunges messages, whether they are marked `\Deleted` or not.
-    pub fn expunge(&self, mailbox: &MailboxName, uids: &[Uid]) -> Result<(), ReplicaError> {
-        let entries = self.entries(mailbox, uids)?;
-        self.in_parts(mailbox, &entries, Account::MAX_BATCH, |account, txn, part| {
-            account.expunge(txn, now(), part)
-        })
+    /// Expunges those of the messages that are marked `\Deleted` at this moment (EXPUNGE and UID EXPUNGE): a mark that
+    /// somebody took off in between keeps its message. Gives the UIDs that were expunged.
+    pub fn expunge_deleted(&self, mailbox: Seen, uids: &[Uid]) -> Result<Vec<Uid>, ReplicaError> {
+        self.expunge_if(mailbox, uids, |message| message.keywords.contains(&Keyword::deleted()))
     }
 
-    /// Sets and clears keywords.
+    fn expunge_if(
+        &self,
+        mailbox: Seen,
+        uids: &[Uid],
+        wanted: impl Fn(&Shown) -> bool,
+    ) -> Result<Vec<Uid>, ReplicaError> {
+        let mut expunged = Vec::new();
+        self.each_part(mailbox, uids, |account, txn, messages| {
+            let meant = || messages.iter().filter(|message| wanted(message));
+            expunged.extend(meant().map(|message| message.uid));
+            account.expunge(txn, now(), &meant().map(|message| message.entry).collect::<Vec<_>>())
+        })?;
+        Ok(expunged)
+    }
+
+    /// Changes keywords. With `unchanged_since`, messages that changed after that mod-sequence are left alone, and so are
+    /// all if the value was given by another history (UNCHANGEDSINCE, RFC 7162, section 3.1.3).
     pub fn store_keywords(
         &self,
-        mailbox: &MailboxName,
+        mailbox: Seen,
         uids: &[Uid],
-        set: &BTreeSet<Keyword>,
-        clear: &BTreeSet<Keyword>,
-    ) -> Result<(), ReplicaError> {
-        let entries = self.entries(mailbox, uids)?;
-        let size = Account::keyword_batch(set, clear);
-        self.in_parts(mailbox, &entries, size, |account, txn, part| {
-            account.store_keywords(txn, now(), part, set, clear)
-        })
+        change: &KeywordChange,
+        unchanged_since: Option<ModSeq>,
+    ) -> Result<Stored, ReplicaError> {
+        let mut stored = Stored::default();
+        self.each_part(mailbox, uids, |account, txn, messages| {
+            let era = account.era();
+            let may = |message: &&Shown| {
+                unchanged_since
+                    .is_none_or(|since| since.era() == era && message.modseq.counter() <= since.counter())
+            };
+            let (meant, modified): (Vec<&Shown>, Vec<&Shown>) = messages.iter().partition(may);
+            stored.done.extend(meant.iter().map(|message| message.uid));
+            stored.modified.extend(modified.iter().map(|message| message.uid));
+            let entries: Vec<EntryId> = meant.iter().map(|message| message.entry).collect();
+            account.store_keywords(txn, now(), &entries, change)
+        })?;
+        Ok(stored)
     }
 
-    /// Acts on those messages that are still in the mailbox when it is their turn: a push may have moved them.
-    fn in_parts(
+    /// Acts on the messages that UIDs mean when it is their turn, a commit for each [`Account::MAX_BATCH`].
+    fn each_part(
         &self,
-        mailbox: &MailboxName,
-        entries: &[EntryId],
-        size: usize,
-        mut act: impl FnMut(&mut Account, &mut Txn<'_>, &[EntryId]) -> Result<Written, AccountError>,
+        seen: Seen,
+        uids: &[Uid],
+        mut act: impl FnMut(&mut Account, &mut Txn<'_>, &[Shown]) -> Result<Written, AccountError>,
     ) -> Result<(), ReplicaError> {
-        let id = self.mailbox_id(mailbox)?;
-        for part in entries.chunks(size) {
+        // Named twice is meant once, in whichever parts it stands.
+        let mut met = BTreeSet::new();
+        let uids: Vec<Uid> = uids.iter().copied().filter(|uid| met.insert(*uid)).collect();
+        // A target or UIDVALIDITY that is wrong is an error for no UIDs too.
+        let parts = uids.chunks(Account::MAX_BATCH).chain(uids.is_empty().then_some(&[][..]));
+        for part in parts {
             self.change(|account, txn| {
-                let mut here = Vec::with_capacity(part.len());
-                for entry in part {
-                    let place = account.view(txn).entry(*entry)?.and_then(|(_, _, mailbox)| mailbox);
-                    here.extend((place == Some(id)).then_some(*entry));
-                }
-                Ok(((), act(account, txn, &here)?))
+                let messages = account.resolve(txn, seen, part)?;
+                Ok(((), act(account, txn, &messages)?))
             })?;
         }
         Ok(())
@@ -145,71 +276,9 @@ impl Replica {
     pub fn set_subscribed(&self, name: &MailboxName, subscribed: bool) -> Result<(), ReplicaError> {
         self.change(|account, txn| Ok(((), account.subscribe(txn, now(), name, subscribed)?)))
     }
+}
 
-    pub(super) fn mailbox_id(&self, name: &MailboxName) -> Result<MailboxId, ReplicaError> {
-        let found = self.view()?.view().find(name)?;
-        Ok(found.ok_or_else(|| AccountError::NoMailbox { name: name.clone() })?)
-    }
-
-    fn entries(&self, mailbox: &MailboxName, uids: &[Uid]) -> Result<Vec<EntryId>, ReplicaError> {
-        let id = self.show(mailbox)?;
-        let reader = self.view()?;
-        let mut entries = Vec::with_capacity(uids.len());
-        for uid in uids {
-            let message = reader.view().message(id, *uid)?;
-            let missing = || ReplicaError::NoMessage { mailbox: mailbox.clone(), uid: *uid };
-            entries.push(message.ok_or_else(missing)?.entry);
-        }
-        Ok(entries)
-    }
-
-    /// Makes sure that every message of a mailbox has the UID it is shown under, durably.
-    pub(super) fn show(&self, name: &MailboxName) -> Result<MailboxId, ReplicaError> {
-        let id = self.mailbox_id(name)?;
-        self.settle(Some(id))?;
-        Ok(id)
-    }
-
-    /// The same for one mailbox, or all. On a server it claims; an observer gives private UIDs.
-    pub fn settle(&self, mailbox: Option<MailboxId>) -> Result<(), ReplicaError> {
-        let (is_server, ready) =
-            self.with(|core| Ok((core.role() == crate::member::Role::Server, core.is_ready()?)))?;
-        if !ready {
-            return Err(ReplicaError::NotReady);
-        }
-        let reader = self.view()?;
-        let shown = match mailbox {
-            Some(id) => vec![id],
-            None => reader.view().mailboxes()?.into_iter().map(|mailbox| mailbox.id).collect(),
-        };
-        let mut waiting = Vec::new();
-        for id in shown {
-            if !reader.view().is_settled(id)? {
-                waiting.push(id);
-            }
-        }
-        drop(reader);
-        if waiting.is_empty() {
-            return Ok(());
-        }
-        if is_server {
-            return self.change(|account, txn| Ok(((), account.settle(txn, now(), mailbox)?)));
-        }
-        for id in waiting {
-            self.give_private_uids(id)?;
-        }
-        Ok(())
-    }
-
-    fn give_private_uids(&self, mailbox: MailboxId) -> Result<(), ReplicaError> {
-        self.with(|core| {
-            loop {
-                let reader = core.store.reader()?;
-                let planned = core.account()?.plan_private(&reader, now(), mailbox)?;
-                drop(reader);
-                let Some(planned) = planned else { return Ok(()) };
-                core.change(&[LocalRecord::Private(planned)], |_, _| Ok(((), Written::default())))?;
-            }
-        })
-    }
+/// The mailbox that bears a name.
+fn named(view: &crate::uid::View<'_, impl Tables>, name: &MailboxName) -> Result<MailboxId, AccountError> {
+    view.find(name)?.ok_or_else(|| AccountError::NoMailbox { name: name.clone() })
 }

@@ -1,15 +1,12 @@
 //! What clients are shown, and how the replica is.
 
-use std::io::Read;
-use std::sync::atomic::Ordering;
-
 use super::core::Core;
 use super::{Replica, ReplicaError, owed};
-use crate::blob::BlobId;
 use crate::mailbox::{AccountId, EntryId, MailboxId, MailboxName, ReplicaId, Uid};
 use crate::member::Role;
-use crate::store::Reader;
-use crate::uid::{Mailbox, Shown, View};
+use crate::uid::{Mailbox, Shown};
+
+pub(super) use super::snapshot::Snapshot;
 
 /// How a replica is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,29 +27,7 @@ pub struct Status {
     pub owed_bytes: u64,
 }
 
-/// The index as of one commit.
-pub(super) struct Snapshot {
-    reader: Reader,
-    account: AccountId,
-    observer: bool,
-}
-
-impl Snapshot {
-    pub(super) fn view(&self) -> View<'_, Reader> {
-        View::new(&self.reader, self.account, self.observer)
-    }
-
-    pub(super) fn tables(&self) -> &Reader {
-        &self.reader
-    }
-}
-
 impl Replica {
-    pub(super) fn view(&self) -> Result<Snapshot, ReplicaError> {
-        let observer = self.0.observer.load(Ordering::Acquire);
-        Ok(Snapshot { reader: self.0.handle.reader()?, account: self.account(), observer })
-    }
-
     /// What this replica does.
     pub fn role(&self) -> Result<Role, ReplicaError> {
         self.with(|core| Ok(core.role()))
@@ -60,41 +35,24 @@ impl Replica {
 
     /// The mailboxes by name, each ready to be shown.
     pub fn mailboxes(&self) -> Result<Vec<Mailbox>, ReplicaError> {
-        self.settle(None)?;
-        Ok(self.view()?.view().mailboxes()?)
+        self.snapshot()?.mailboxes()
     }
 
     /// One mailbox by its name.
     pub fn mailbox(&self, name: &MailboxName) -> Result<Mailbox, ReplicaError> {
-        let id = self.show(name)?;
-        let mailbox = self.view()?.view().mailbox(id)?;
-        Ok(mailbox.ok_or_else(|| crate::uid::AccountError::NoMailbox { name: name.clone() })?)
+        Ok(self.open_mailbox(name)?.1)
     }
 
-    /// Messages of a mailbox from UID `from` on, ascending, `limit` at most. Costs about 10 µs each.
+    /// Messages of a mailbox from UID `from` on, ascending, `limit` at most. Costs about 10 µs each. Who reads more than
+    /// once, or acts on what was read, takes a [`Snapshot`].
     pub fn messages(&self, name: &MailboxName, from: Uid, limit: usize) -> Result<Vec<Shown>, ReplicaError> {
-        let id = self.show(name)?;
-        Ok(self.view()?.view().messages(id, from, limit)?)
+        let (snapshot, mailbox) = self.open_mailbox(name)?;
+        snapshot.messages(mailbox.id, from, limit)
     }
 
     /// Every message of every mailbox, claimed or not, in no particular order.
     pub(super) fn entries_of(&self, mailbox: MailboxId) -> Result<Vec<EntryId>, ReplicaError> {
         Ok(self.view()?.view().entries_of(mailbox)?)
-    }
-
-    /// The body of a message, streamed. An expunged message's is given too, while it is here.
-    pub fn body(&self, entry: EntryId) -> Result<impl Read + Send + use<>, ReplicaError> {
-        let found = self.view()?.view().entry(entry)?;
-        let (blob, _, _) = found.ok_or(ReplicaError::NoEntry { entry })?;
-        if !self.0.handle.bodies().contains(blob)? {
-            return Err(ReplicaError::Owed { entry, blob });
-        }
-        Ok(self.0.handle.bodies().open_at(blob, 0)?)
-    }
-
-    /// Whether a body is here.
-    pub fn has_body(&self, blob: BlobId) -> Result<bool, ReplicaError> {
-        Ok(self.0.handle.bodies().contains(blob)?)
     }
 
     /// How the replica is. Does not load the document.

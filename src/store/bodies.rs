@@ -14,6 +14,7 @@ use super::index::{BODIES, Index, failed};
 use super::large::{self, BodyReader};
 use super::pack::{self, Location, PackEnd, SEGMENT_BYTES, SEGMENT_HEADER};
 use super::partial::PartialBody;
+use super::writer::BodyWriter;
 use super::{StoreError, StoreId};
 
 /// Reads and writes bodies; clones share one store and may be used from several threads.
@@ -177,13 +178,23 @@ impl BodyStore {
         self.put_checked(source, None)
     }
 
+    /// Stores a body that is pushed in pieces.
+    pub fn writer(&self) -> BodyWriter {
+        BodyWriter::new(self.clone(), self.spool())
+    }
+
+    /// A file for a body on its way in, which nobody else uses.
+    fn spool(&self) -> PathBuf {
+        self.0.dir.join("tmp").join(self.0.spools.fetch_add(1, Ordering::Relaxed).to_string())
+    }
+
     pub(crate) fn put_checked(
         &self,
         mut source: impl Read,
         wanted: Option<BlobId>,
     ) -> Result<(BlobId, u64), StoreError> {
         let inner = &*self.0;
-        let tmp = inner.dir.join("tmp").join(inner.spools.fetch_add(1, Ordering::Relaxed).to_string());
+        let tmp = self.spool();
         let mut start = Vec::new();
         let read = (&mut source).take(MAX_SMALL as u64).read_to_end(&mut start);
         read.map_err(StoreError::io("read a body for", &inner.dir))?;

@@ -80,8 +80,8 @@ impl<T: TablesMut> Pass<'_, T> {
             return Ok(());
         }
         row.spanned = true;
-        let entry = row.placement.entry;
-        self.dirty.insert(entry);
+        let entry = row.claimant();
+        self.dirty.extend(entry);
         self.events.push(Event::Burned { mailbox: run.mailbox, uid, entry, rule: Burn::Spanned });
         Ok(())
     }
@@ -103,7 +103,7 @@ impl<T: TablesMut> Pass<'_, T> {
             Some(row) => {
                 if rules.contested && !row.contested {
                     row.contested = true;
-                    burned = Some((row.placement.entry, Burn::Contested));
+                    burned = Some((row.claimant(), Burn::Contested));
                 }
             }
             None => {
@@ -116,11 +116,11 @@ impl<T: TablesMut> Pass<'_, T> {
                     inside,
                     gone: None,
                 });
-                burned = spanned.then_some((placement.entry, Burn::Spanned));
+                burned = spanned.then_some((Some(placement.entry), Burn::Spanned));
             }
         }
         if let Some((entry, rule)) = burned {
-            self.dirty.insert(entry);
+            self.dirty.extend(entry);
             self.events.push(Event::Burned { mailbox, uid, entry, rule });
         }
         if let Some(row) = self.entry(placement.entry)? {
@@ -129,27 +129,27 @@ impl<T: TablesMut> Pass<'_, T> {
                 row.claims.push(claim);
             }
             self.dirty.insert(placement.entry);
+            return Ok(());
         }
-        Ok(())
+        // Only a broken peer claims for a message that nobody has.
+        self.hide(mailbox, epoch, uid)
     }
 
     fn add_burn(&mut self, mailbox: MailboxId, epoch: u32, uid: Uid) -> Result<(), TableError> {
         self.tables.remove(Table::Pending, &uid_key(mailbox, epoch, uid.value()))?;
-        let row = self.uid_row(mailbox, epoch, uid)?.get_or_insert(UidRow {
-            // Nobody claimed it as far as we know; whoever does comes too late.
-            placement: Placement {
-                entry: crate::mailbox::EntryId::from_bytes([0; 16]),
-                nonce: Nonce::INITIAL,
-            },
-            contested: false,
-            spanned: false,
-            recorded: true,
-            inside: 0,
-            gone: None,
-        });
+        let modseq = self.modseq;
+        let row = self.uid_row(mailbox, epoch, uid)?;
+        let known = row.is_some();
+        // If nobody claimed it as far as we know, whoever does comes too late.
+        let row = row.get_or_insert(UidRow::unclaimed(modseq));
         row.recorded = true;
-        let entry = row.placement.entry;
-        self.dirty.insert(entry);
+        let entry = row.claimant();
+        if known {
+            self.hide(mailbox, epoch, uid)?;
+        } else {
+            self.mark_shared(mailbox, epoch, uid)?;
+        }
+        self.dirty.extend(entry);
         self.events.push(Event::Burned { mailbox, uid, entry, rule: Burn::Recorded });
         Ok(())
     }

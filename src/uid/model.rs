@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::pass::Rules;
-use super::{Account, Block, Grant, Imported, MemoryTables, PrivateUids, Shown, Written};
+use super::{Account, Block, Grant, Imported, KeywordChange, MemoryTables, PrivateUids, Shown, Written};
 use crate::blob::BlobId;
 use crate::mailbox::{
     AccountId, Change, Document, EntryId, Keyword, MailboxId, MailboxName, Message, ReplicaId, Uid,
@@ -281,7 +281,8 @@ impl World {
             false => (BTreeSet::new(), BTreeSet::from([keyword])),
         };
         self.with(n, |node, t| {
-            node.account.store_keywords(&mut node.tables, t, &entries, &set, &clear).unwrap()
+            let change = KeywordChange::Edit { set, clear };
+            node.account.store_keywords(&mut node.tables, t, &entries, &change).unwrap()
         });
     }
 

@@ -23,6 +23,16 @@ pub(crate) fn name_row(tables: &impl Tables, name: &MailboxName) -> Result<Optio
     tables.get(Table::Names, name.as_str().as_bytes())?.map(|bytes| NameRow::decode(&bytes)).transpose()
 }
 
+/// No name starts with a zero byte, so these rows stand apart from those of [`name_row`].
+fn bearer_key(name: &MailboxName) -> Vec<u8> {
+    [&[0], name.as_str().as_bytes()].concat()
+}
+
+/// The mailbox that is shown under a name now. One look-up.
+pub(crate) fn bearer(tables: &impl Tables, name: &MailboxName) -> Result<Option<MailboxId>, TableError> {
+    Ok(tables.get(Table::Names, &bearer_key(name))?.and_then(|bytes| MailboxId::from_slice(&bytes)))
+}
+
 const FLOOR: &[u8] = b"uidvalidity floor";
 
 /// The UIDVALIDITY that all shown here must be above: what this replica claimed under it and lower ones before it was
@@ -56,6 +66,12 @@ pub(super) fn assign<T: TablesMut>(pass: &mut Pass<'_, T>) -> Result<(), TableEr
     let mut rows = all_mailboxes(pass.tables)?;
     rows.extend(pass.mailboxes.iter().map(|(id, row)| (*id, row.clone())));
     let displays = displays(&rows);
+    // All names are given up before any is taken: two mailboxes may change theirs.
+    for (id, row) in &rows {
+        if let Some(old) = row.display.as_ref().filter(|old| displays.get(id) != Some(old)) {
+            pass.tables.remove(Table::Names, &bearer_key(old))?;
+        }
+    }
     for (id, row) in rows {
         let display = displays.get(&id).cloned();
         let raise_to = match &display {
@@ -65,6 +81,9 @@ pub(super) fn assign<T: TablesMut>(pass: &mut Pass<'_, T>) -> Result<(), TableEr
         if row.display != display || row.raise_to != raise_to {
             if row.display != display {
                 pass.events.push(Event::Mailbox { mailbox: id });
+                if let Some(name) = &display {
+                    pass.tables.put(Table::Names, &bearer_key(name), id.as_bytes())?;
+                }
             }
             let row = pass.mailbox(id)?;
             row.display = display;

@@ -3,10 +3,15 @@
 //! Its rows stand in one table under three prefixes: placements that wait for a private UID, UIDs, and the way back from
 //! a placement to its UID.
 
-use super::rows::{EntryRow, after, arrival_key, key_placement};
+use std::collections::BTreeMap;
+
+use super::rows::{EntryRow, after, arrival_key, key_placement, space_key};
 use super::tables::{Table, TableError, Tables, TablesMut};
 use crate::bytes::{Reader, put_number};
 use crate::mailbox::{EntryId, MailboxId, MailboxName, ModSeq, Nonce, Placement, Uid, UidValidity};
+
+/// The epoch under which changes of private UIDs are listed by mod-sequence: above every epoch that a mailbox can have.
+pub(super) const SPACE: u32 = u32::MAX;
 
 const WAITING: u8 = b'w';
 const UID: u8 = b'u';
@@ -154,14 +159,15 @@ fn uid_value(placement: Placement, gone: ModSeq) -> Vec<u8> {
     value
 }
 
-/// Keeps the private map when an entry moves, arrives or is expunged.
+/// Keeps the private map when an entry moves, arrives or is expunged. Gives the UID that vanished.
 pub(super) fn moved(
     tables: &mut impl TablesMut,
     entry: EntryId,
     old: &EntryRow,
     new: &EntryRow,
     modseq: ModSeq,
-) -> Result<(), TableError> {
+) -> Result<Option<(MailboxId, Uid)>, TableError> {
+    let mut vanished = None;
     if let Some((mailbox, nonce)) = old.place {
         let placement = Placement { entry, nonce };
         tables.remove(Table::PrivateUids, &waiting_key(mailbox, old.internal_date, placement))?;
@@ -170,13 +176,14 @@ pub(super) fn moved(
             // A stay that is over never gets this UID again, should a merge bring it back.
             tables.put(Table::PrivateUids, &uid_key(mailbox, uid), &uid_value(placement, modseq))?;
             tables.remove(Table::PrivateUids, &back_key(placement))?;
+            vanished = Some((mailbox, uid));
         }
     }
     if let Some((mailbox, nonce)) = new.place {
         let placement = Placement { entry, nonce };
         tables.put(Table::PrivateUids, &waiting_key(mailbox, new.internal_date, placement), &[])?;
     }
-    Ok(())
+    Ok(vanished)
 }
 
 /// The private UID of a placement, if it has one and is visible.
@@ -213,15 +220,27 @@ fn assign(
     first: u32,
     placements: &[Placement],
 ) -> Result<(), TableError> {
+    let mut changed: BTreeMap<u64, Vec<u8>> = BTreeMap::new();
     for (uid, placement) in (first..).zip(placements) {
         let Some(uid) = Uid::new(uid) else { continue };
         let row = tables.get(Table::Entries, placement.entry.as_bytes())?;
         let Some(row) = row.map(|bytes| EntryRow::decode(&bytes)).transpose()? else { continue };
-        tables.put(Table::PrivateUids, &uid_key(mailbox, uid), &uid_value(*placement, ModSeq::default()))?;
-        if row.place == Some((mailbox, placement.nonce)) {
+        let here = row.place == Some((mailbox, placement.nonce));
+        let gone = if here { ModSeq::default() } else { row.modseq };
+        tables.put(Table::PrivateUids, &uid_key(mailbox, uid), &uid_value(*placement, gone))?;
+        if here {
             tables.put(Table::PrivateUids, &back_key(*placement), &uid.value().to_be_bytes())?;
         }
         tables.remove(Table::PrivateUids, &waiting_key(mailbox, row.internal_date, *placement))?;
+        changed.entry(row.modseq.counter()).or_default().extend(uid.value().to_be_bytes());
+    }
+    // The message changed when it came, and nobody was shown the mailbox since.
+    for (counter, uids) in changed {
+        let mut key = space_key(mailbox, SPACE);
+        key.extend(counter.to_be_bytes());
+        let mut row = tables.get(Table::ModSeqs, &key)?.unwrap_or_default();
+        row.extend(uids);
+        tables.put(Table::ModSeqs, &key, &row)?;
     }
     Ok(())
 }

@@ -68,8 +68,8 @@ pub enum Event {
         mailbox: MailboxId,
         /// The UID.
         uid: Uid,
-        /// The message that claimed it.
-        entry: EntryId,
+        /// The message that claimed it; nothing if the burn came before any claim.
+        entry: Option<EntryId>,
         /// Why.
         rule: Burn,
     },
@@ -295,12 +295,20 @@ impl<T: TablesMut> Pass<'_, T> {
         }
         row.modseq = modseq;
         let (place, shown) = (row.place, row.shown);
-        let Some((mailbox, _)) = place else { return Ok(()) };
+        let Some((mailbox, nonce)) = place else { return Ok(()) };
         if *keyword == Keyword::seen() {
             let unseen = &mut self.mailbox(mailbox)?.unseen;
             *unseen = if set { unseen.saturating_sub(1) } else { *unseen + 1 };
         }
-        if let Some((epoch, uid)) = shown {
+        if keyword.is_deleted() {
+            let marked = &mut self.mailbox(mailbox)?.marked;
+            *marked = if set { *marked + 1 } else { marked.saturating_sub(1) };
+        }
+        if self.context.observer {
+            if let Some(uid) = observer::private_uid(self.tables, Placement { entry, nonce })? {
+                self.mark_changed(mailbox, observer::SPACE, uid)?;
+            }
+        } else if let Some((epoch, uid)) = shown {
             self.mark_changed(mailbox, epoch, uid)?;
         }
         self.mailbox(mailbox)?.highest_modseq = modseq;
@@ -317,8 +325,10 @@ impl<T: TablesMut> Pass<'_, T> {
         };
         let mut claims = Vec::with_capacity(row.claims.len());
         for claim in &row.claims {
-            if !self.uid_row(claim.mailbox, claim.epoch, claim.uid)?.as_ref().is_some_and(UidRow::is_burned) {
-                claims.push(*claim);
+            match self.uid_row(claim.mailbox, claim.epoch, claim.uid)?.as_ref().is_some_and(UidRow::is_burned)
+            {
+                true => self.hide(claim.mailbox, claim.epoch, claim.uid)?,
+                false => claims.push(*claim),
             }
         }
         for lost in &hidden {
@@ -354,13 +364,25 @@ impl<T: TablesMut> Pass<'_, T> {
         shown: Option<(u32, Uid)>,
         claims: &[Claim],
     ) -> Result<(), TableError> {
-        let modseq = self.modseq;
         for claim in claims {
             let is_shown =
                 place == Some((claim.mailbox, claim.nonce)) && shown == Some((claim.epoch, claim.uid));
-            if !is_shown && let Some(row) = self.uid_row(claim.mailbox, claim.epoch, claim.uid)? {
-                row.gone.get_or_insert(modseq);
+            if !is_shown {
+                self.hide(claim.mailbox, claim.epoch, claim.uid)?;
             }
+        }
+        Ok(())
+    }
+
+    /// Notes since when a UID is known and not shown. A client may know it from another server, so it counts as changed:
+    /// whoever asks what vanished since is told of it.
+    pub(super) fn hide(&mut self, mailbox: MailboxId, epoch: u32, uid: Uid) -> Result<(), TableError> {
+        let modseq = self.modseq;
+        if let Some(row) = self.uid_row(mailbox, epoch, uid)?
+            && row.gone.is_none()
+        {
+            row.gone = Some(modseq);
+            self.mark_shared(mailbox, epoch, uid)?;
         }
         Ok(())
     }
@@ -382,15 +404,17 @@ impl<T: TablesMut> Pass<'_, T> {
                 if let Some(row) = self.uid_row(mailbox, epoch, uid)? {
                     row.gone = Some(modseq);
                 }
-                self.mark_changed(mailbox, epoch, uid)?;
+                self.mark_shared(mailbox, epoch, uid)?;
                 self.events.push(Event::Vanished { mailbox, uid, entry });
             }
             if let Some((mailbox, epoch, uid)) = is {
                 if let Some(row) = self.uid_row(mailbox, epoch, uid)? {
                     row.gone = None;
                 }
-                new.modseq = modseq;
-                self.mark_changed(mailbox, epoch, uid)?;
+                if !self.context.observer {
+                    new.modseq = modseq;
+                }
+                self.mark_shared(mailbox, epoch, uid)?;
                 self.events.push(Event::Shown { mailbox, uid, entry });
             }
         }
@@ -410,7 +434,10 @@ impl<T: TablesMut> Pass<'_, T> {
         if old.place != new.place {
             self.count(old, new.place)?;
             if self.context.observer {
-                observer::moved(self.tables, entry, old, &new, self.modseq)?;
+                let vanished = observer::moved(self.tables, entry, old, &new, self.modseq)?;
+                if let Some((mailbox, uid)) = vanished {
+                    self.mark_changed(mailbox, observer::SPACE, uid)?;
+                }
             }
             new.modseq = self.modseq;
         }
@@ -421,11 +448,14 @@ impl<T: TablesMut> Pass<'_, T> {
     /// Keeps the counts of the mailboxes that an entry left and entered.
     fn count(&mut self, old: &EntryRow, new: Option<(MailboxId, Nonce)>) -> Result<(), TableError> {
         let unseen = u64::from(!old.keywords.contains(&Keyword::seen()));
+        let marked = u64::from(old.keywords.contains(&Keyword::deleted()));
         let modseq = self.modseq;
         if let Some((mailbox, _)) = old.place {
             let row = self.mailbox(mailbox)?;
             row.messages = row.messages.saturating_sub(1);
             row.unseen = row.unseen.saturating_sub(unseen);
+            row.marked = row.marked.saturating_sub(marked);
+            row.bytes = row.bytes.saturating_sub(old.size);
             row.highest_modseq = modseq;
             self.names_changed |= self.mailbox(mailbox)?.messages == 0;
         }
@@ -433,10 +463,17 @@ impl<T: TablesMut> Pass<'_, T> {
             let row = self.mailbox(mailbox)?;
             row.messages += 1;
             row.unseen += unseen;
+            row.marked += marked;
+            row.bytes += old.size;
             row.highest_modseq = modseq;
             self.names_changed |= self.mailbox(mailbox)?.messages == 1;
         }
         Ok(())
+    }
+
+    /// The same for a UID that servers show; the clients of an observer do not see those.
+    pub(super) fn mark_shared(&mut self, mailbox: MailboxId, epoch: u32, uid: Uid) -> Result<(), TableError> {
+        if self.context.observer { Ok(()) } else { self.mark_changed(mailbox, epoch, uid) }
     }
 
     fn mark_changed(&mut self, mailbox: MailboxId, epoch: u32, uid: Uid) -> Result<(), TableError> {

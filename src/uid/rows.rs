@@ -52,13 +52,24 @@ pub(crate) struct UidRow {
     pub(crate) recorded: bool,
     /// How many runs hold the claim below their high.
     pub(crate) inside: u32,
-    /// When it vanished from this replica; nothing if it was never shown, or is.
+    /// Since when it is known here and not shown; nothing exactly while it is shown.
     pub(crate) gone: Option<ModSeq>,
 }
 
 impl UidRow {
     pub(crate) fn is_burned(&self) -> bool {
         self.contested || self.spanned || self.recorded
+    }
+
+    /// Of a UID that was burned before anybody was known to claim it.
+    pub(crate) fn unclaimed(gone: ModSeq) -> UidRow {
+        let placement = Placement { entry: EntryId::from_bytes([0; 16]), nonce: Nonce::INITIAL };
+        UidRow { placement, contested: false, spanned: false, recorded: true, inside: 0, gone: Some(gone) }
+    }
+
+    /// The message that claimed it, if one is known.
+    pub(crate) fn claimant(&self) -> Option<EntryId> {
+        Some(self.placement.entry).filter(|entry| entry.as_bytes() != &[0; 16])
     }
 }
 
@@ -79,6 +90,10 @@ pub(crate) struct MailboxRow {
     pub(crate) raise_to: Option<u32>,
     pub(crate) messages: u64,
     pub(crate) unseen: u64,
+    /// How many of the messages are marked `\Deleted`.
+    pub(crate) marked: u64,
+    /// Bytes of all messages.
+    pub(crate) bytes: u64,
     pub(crate) highest_modseq: ModSeq,
 }
 
@@ -254,6 +269,8 @@ impl MailboxRow {
         put_number(&mut out, self.raise_to.unwrap_or(0).into());
         put_number(&mut out, self.messages);
         put_number(&mut out, self.unseen);
+        put_number(&mut out, self.marked);
+        put_number(&mut out, self.bytes);
         put_number(&mut out, self.highest_modseq.value());
         for validity in &self.adopted {
             put_number(&mut out, validity.value().into());
@@ -280,6 +297,8 @@ impl MailboxRow {
         row.raise_to = Some(reader.number32()?).filter(|epoch| *epoch > 0);
         row.messages = reader.number()?;
         row.unseen = reader.number()?;
+        row.marked = reader.number()?;
+        row.bytes = reader.number()?;
         row.highest_modseq = ModSeq::from_value(reader.number()?);
         while !reader.is_empty() {
             row.adopted.insert(UidValidity::new(reader.number32()?)?);
@@ -388,6 +407,8 @@ mod tests {
             adopted: [UidValidity::new(5).unwrap()].into(),
             raise_to: Some(4),
             messages: 7,
+            marked: 3,
+            bytes: 70_000,
             ..MailboxRow::default()
         };
         assert_eq!(MailboxRow::decode(&mailbox.encode()).unwrap(), mailbox);

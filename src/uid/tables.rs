@@ -18,9 +18,10 @@ pub enum Table {
     Cover = 3,
     /// mailbox → its row.
     Mailboxes = 4,
-    /// name → the mailbox that bears it, and the highest UIDVALIDITY it was shown with.
+    /// name → the mailbox that was shown under it with the highest UIDVALIDITY, and that; behind a zero byte: name → the
+    /// mailbox that bears it now.
     Names = 5,
-    /// mailbox, epoch, mod-sequence → UIDs that changed.
+    /// mailbox, epoch, mod-sequence → UIDs that changed. On an observer private UIDs, under an epoch of their own.
     ModSeqs = 6,
     /// mailbox, internal date, placement → waits for a UID.
     Unclaimed = 7,
@@ -34,11 +35,13 @@ pub enum Table {
     Meta = 11,
     /// urgency, mailbox, date, blob, entry → size: a body that is shown and not held.
     Owed = 12,
+    /// blob → what a reader derived from the body. A cache that is in no log.
+    Summaries = 13,
 }
 
 impl Table {
     /// Every table, in order of its number.
-    pub const ALL: [Table; 12] = [
+    pub const ALL: [Table; 13] = [
         Table::Entries,
         Table::Uids,
         Table::Cover,
@@ -51,6 +54,7 @@ impl Table {
         Table::Runs,
         Table::Meta,
         Table::Owed,
+        Table::Summaries,
     ];
 }
 

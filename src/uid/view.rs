@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::claims::top;
-use super::names::all_mailboxes;
+use super::names::{self, all_mailboxes};
 use super::observer;
 use super::rows::{EntryRow, MailboxRow, UidRow, after, key_placement, key_uid, space_key, uid_key};
 use super::tables::{Table, TableError, Tables};
@@ -29,12 +29,43 @@ pub struct Mailbox {
     pub messages: u64,
     /// How many of them are not `\Seen`.
     pub unseen: u64,
+    /// How many of them are marked `\Deleted`.
+    pub marked_deleted: u64,
+    /// Their size in bytes, together.
+    pub size: u64,
     /// Its HIGHESTMODSEQ (RFC 7162).
     pub highest_modseq: ModSeq,
     /// Whether it is subscribed.
     pub subscribed: bool,
     /// Its special use.
     pub special_use: Option<SpecialUse>,
+}
+
+/// A mailbox as a caller saw it. UIDs mean something only together with this: an operation that names UIDs takes it, and
+/// is refused if the mailbox has another UIDVALIDITY by now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// The mailbox, whatever its name is by now.
+    pub mailbox: MailboxId,
+    /// The UIDVALIDITY that came with the UIDs.
+    pub uid_validity: UidValidity,
+}
+
+impl Mailbox {
+    /// What operations on its messages take.
+    pub fn seen(&self) -> Seen {
+        Seen { mailbox: self.id, uid_validity: self.uid_validity }
+    }
+}
+
+/// What changed in a mailbox since some moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// Messages that are new or have other keywords, by ascending UID.
+    pub changed: Vec<Shown>,
+    /// UIDs that are not shown and were or became known since, ascending: those that vanished here, and those that
+    /// arrived already burned or expunged, which clients of other servers may have seen.
+    pub vanished: Vec<Uid>,
 }
 
 /// A message as clients see it.
@@ -96,10 +127,9 @@ impl<'a, T: Tables> View<'a, T> {
         Ok(mailboxes)
     }
 
-    /// The id of the mailbox that bears a name now. Costs O(mailboxes).
+    /// The id of the mailbox that bears a name now. One look-up.
     pub fn find(&self, name: &MailboxName) -> Result<Option<MailboxId>, TableError> {
-        let bears = |(id, row): (MailboxId, MailboxRow)| (row.display.as_ref() == Some(name)).then_some(id);
-        Ok(all_mailboxes(self.tables)?.into_iter().find_map(bears))
+        names::bearer(self.tables, name)
     }
 
     /// The mailboxes that were first made under a name, deleted and renamed ones too, oldest first.
@@ -142,6 +172,8 @@ impl<'a, T: Tables> View<'a, T> {
             uid_next,
             messages: row.messages,
             unseen: row.unseen,
+            marked_deleted: row.marked,
+            size: row.bytes,
             highest_modseq: row.highest_modseq,
             subscribed: row.subscribed,
             special_use: row.special_use,
@@ -170,7 +202,23 @@ impl<'a, T: Tables> View<'a, T> {
         Ok(shown)
     }
 
-    /// UIDs, whose they are, and whether they have vanished.
+    /// The UIDs of all messages of a mailbox, ascending. One pass over the mailbox's part of one table: about 0.5 µs for
+    /// each UID that was ever claimed there, vanished ones included.
+    pub fn uids(&self, id: MailboxId) -> Result<Vec<Uid>, TableError> {
+        const PAGE: usize = 8192;
+        let Some(mailbox) = self.mailbox_row(id)? else { return Ok(Vec::new()) };
+        let mut uids = Vec::with_capacity(mailbox.messages.min(u64::from(u32::MAX)) as usize);
+        let mut from = Some(Uid::FIRST);
+        while let Some(next) = from {
+            let page = self.placements(id, mailbox.epoch, next, PAGE)?;
+            uids.extend(page.iter().filter(|(_, _, gone)| !gone).map(|(uid, _, _)| *uid));
+            let last = page.last().filter(|_| page.len() == PAGE);
+            from = last.and_then(|(uid, _, _)| Uid::new(uid.value().checked_add(1)?));
+        }
+        Ok(uids)
+    }
+
+    /// UIDs, whose they are, and whether they are known and not shown.
     fn placements(
         &self,
         id: MailboxId,
@@ -234,13 +282,15 @@ impl<'a, T: Tables> View<'a, T> {
         }
     }
 
-    /// The UID under which this replica's clients see an entry, if it has one.
-    pub fn shown_uid(&self, entry: EntryId) -> Result<Option<Uid>, TableError> {
+    /// The UID under which this replica's clients see an entry in a mailbox, if they do.
+    pub fn uid_in(&self, id: MailboxId, entry: EntryId) -> Result<Option<Uid>, TableError> {
         let Some(row) = self.entry_row(entry)? else { return Ok(None) };
-        match (self.observer, row.place) {
-            (true, Some((_, nonce))) => observer::private_uid(self.tables, Placement { entry, nonce }),
-            (true, None) => Ok(None),
-            (false, _) => Ok(row.shown.map(|(_, uid)| uid)),
+        match row.place {
+            Some((mailbox, nonce)) if mailbox == id && self.observer => {
+                observer::private_uid(self.tables, Placement { entry, nonce })
+            }
+            Some((mailbox, _)) if mailbox == id => Ok(row.shown.map(|(_, uid)| uid)),
+            _ => Ok(None),
         }
     }
 
@@ -296,29 +346,51 @@ impl<'a, T: Tables> View<'a, T> {
         self.tables.range(Table::Uids, &prefix, &after(&prefix), usize::MAX)?.iter().map(read).collect()
     }
 
-    /// UIDs that changed or vanished after a counter of mod-sequences, ascending. Costs O(changes since then).
-    pub fn changed_since(&self, id: MailboxId, counter: u64) -> Result<BTreeSet<Uid>, TableError> {
-        let Some(mailbox) = self.mailbox_row(id)? else { return Ok(BTreeSet::new()) };
-        let prefix = space_key(id, mailbox.epoch);
+    /// What changed in a mailbox after a counter of this replica's mod-sequences. Costs O(changes since then), about 10 µs
+    /// each.
+    pub fn changed_since(&self, id: MailboxId, counter: u64) -> Result<Changes, TableError> {
+        let Some(mailbox) = self.mailbox_row(id)? else { return Ok(Changes::default()) };
+        let prefix = space_key(id, if self.observer { observer::SPACE } else { mailbox.epoch });
         let mut from = prefix.clone();
-        from.extend((counter + 1).to_be_bytes());
+        from.extend(counter.saturating_add(1).to_be_bytes());
         let rows = self.tables.range(Table::ModSeqs, &from, &after(&prefix), usize::MAX)?;
         let uids = rows.iter().flat_map(|(_, value)| value.chunks_exact(4));
-        Ok(uids.filter_map(|bytes| Uid::new(u32::from_be_bytes(bytes.try_into().ok()?))).collect())
+        let uids: BTreeSet<Uid> =
+            uids.filter_map(|bytes| Uid::new(u32::from_be_bytes(bytes.try_into().ok()?))).collect();
+        let mut changes = Changes::default();
+        for uid in uids {
+            match self.message(id, uid)? {
+                Some(message) => changes.changed.push(message),
+                None => changes.vanished.push(uid),
+            }
+        }
+        Ok(changes)
     }
 
     pub(super) fn entry_row(&self, entry: EntryId) -> Result<Option<EntryRow>, TableError> {
         self.tables.get(Table::Entries, entry.as_bytes())?.map(|bytes| EntryRow::decode(&bytes)).transpose()
     }
 
-    /// Whether a mailbox can be shown as it is; otherwise UIDs must be given, or burned, first.
+    /// The mailboxes that cannot be shown as they are. Costs O(mailboxes).
+    pub fn unsettled(&self) -> Result<Vec<MailboxId>, TableError> {
+        let mut unsettled = Vec::new();
+        for (id, row) in all_mailboxes(self.tables)? {
+            if !self.is_row_settled(id, &row)? {
+                unsettled.push(id);
+            }
+        }
+        Ok(unsettled)
+    }
+
+    /// Whether a mailbox can be shown as it is, or is not shown at all; otherwise UIDs must be given, or burned, first.
     pub fn is_settled(&self, id: MailboxId) -> Result<bool, TableError> {
-        let Some(row) = self.mailbox_row(id)? else { return Ok(true) };
+        self.mailbox_row(id)?.map_or(Ok(true), |row| self.is_row_settled(id, &row))
+    }
+
+    fn is_row_settled(&self, id: MailboxId, row: &MailboxRow) -> Result<bool, TableError> {
+        let Some(name) = &row.display else { return Ok(true) };
         if self.observer {
-            let bound = match &row.display {
-                Some(name) => observer::bound(self.tables, name)?.is_some_and(|(bearer, _)| bearer == id),
-                None => true,
-            };
+            let bound = observer::bound(self.tables, name)?.is_some_and(|(bearer, _)| bearer == id);
             return Ok(bound && !observer::waits(self.tables, id)?);
         }
         let waits = |table, prefix: &[u8]| {

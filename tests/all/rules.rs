@@ -6,7 +6,7 @@ use postmerge::blob::BlobId;
 use postmerge::mailbox::{
     AccountId, Change, Document, EntryId, Keyword, MailboxId, Message, ReplicaId, Uid, UidValidity,
 };
-use postmerge::uid::{Account, Block, Grant, Imported, MemoryTables, Shown, Written};
+use postmerge::uid::{Account, Block, Grant, Imported, KeywordChange, MemoryTables, Shown, Written};
 
 use crate::pair::name;
 
@@ -74,8 +74,8 @@ impl Server {
 
     fn flag(&mut self, entry: EntryId, set: &[&str], clear: &[&str]) {
         let keywords = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect();
-        let (set, clear) = (keywords(set), keywords(clear));
-        let written = self.account.store_keywords(&mut self.tables, 0, &[entry], &set, &clear).unwrap();
+        let change = KeywordChange::Edit { set: keywords(set), clear: keywords(clear) };
+        let written = self.account.store_keywords(&mut self.tables, 0, &[entry], &change).unwrap();
         self.took(((), written));
     }
 
@@ -463,22 +463,19 @@ fn flags_on_many_messages_at_once_stay_within_what_one_change_may_be() {
         keywords: BTreeSet::new(),
     };
     let mut entries = Vec::new();
-    for part in 0..10 {
-        let messages = (part * 1000..(part + 1) * 1000).map(message).collect();
-        let done = a.account.append(&mut a.tables, 0, INBOX(), messages).unwrap();
-        entries.extend(a.took(done));
-    }
+    let messages = (0..Account::MAX_BATCH as u32).map(message).collect();
+    let done = a.account.append(&mut a.tables, 0, INBOX(), messages).unwrap();
+    entries.extend(a.took(done));
     let long: Keyword = "x".repeat(Keyword::MAX_LEN).parse().unwrap();
     let set = BTreeSet::from([Keyword::seen(), long]);
-    let size = Account::keyword_batch(&set, &BTreeSet::new());
-    for part in entries.chunks(size) {
-        let written = a.account.store_keywords(&mut a.tables, 0, part, &set, &BTreeSet::new()).unwrap();
-        for change in written.changes() {
-            Change::vet(change.bytes()).unwrap();
-        }
-        a.took(((), written));
+    let change = KeywordChange::Exactly(set.clone());
+    let written = a.account.store_keywords(&mut a.tables, 0, &entries, &change).unwrap();
+    for change in written.changes() {
+        Change::vet(change.bytes()).unwrap();
     }
+    a.took(((), written));
     b.hear(&a);
     assert!(b.shown(INBOX()).iter().all(|message| message.keywords == set));
-    assert!(a.account.store_keywords(&mut a.tables, 0, &entries, &set, &BTreeSet::new()).is_err());
+    entries.push(entries[0]);
+    assert!(a.account.store_keywords(&mut a.tables, 0, &entries, &change).is_err());
 }

@@ -86,10 +86,9 @@ impl Export {
 /// Everything, as it is shown here.
 pub(super) fn mailboxes(replica: &Replica) -> anyhow::Result<Vec<ExportMailbox>> {
     let mut mailboxes = Vec::new();
-    for listed in replica.mailboxes()? {
-        // Messages first: what arrives in between then is below UIDNEXT all the same.
-        let shown = replica.messages(&listed.name, Uid::FIRST, usize::MAX)?;
-        let mailbox = replica.mailbox(&listed.name)?;
+    let snapshot = replica.snapshot()?;
+    for mailbox in snapshot.mailboxes()? {
+        let shown = snapshot.messages(mailbox.id, Uid::FIRST, usize::MAX)?;
         let messages = shown
             .into_iter()
             .map(|message| ExportMessage {

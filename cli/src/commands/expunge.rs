@@ -19,13 +19,13 @@ pub(crate) struct Expunge {
 
 impl Expunge {
     pub(crate) fn run(&self, cx: &mut Context<'_>) -> anyhow::Result<Code> {
-        let uids = self.uids.of(&cx.replica, &self.mailbox)?;
+        let (seen, uids) = self.uids.of(&cx.replica, &self.mailbox)?;
         if self.dry_run {
             let messages = count(uids.len() as u64, "message");
             writeln!(cx.out, "would expunge {messages} of mailbox {:?}", self.mailbox)?;
             return Ok(Code::DONE);
         }
-        cx.replica.expunge(&self.mailbox, &uids)?;
+        cx.replica.expunge(seen, &uids)?;
         Ok(Code::DONE)
     }
 }

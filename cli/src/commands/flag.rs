@@ -2,6 +2,7 @@ use std::collections::BTreeSet;
 
 use clap::Args;
 use postmerge::mailbox::{Keyword, MailboxName};
+use postmerge::uid::KeywordChange;
 
 use super::select::{self, UidSet};
 use crate::context::{Code, Context};
@@ -39,7 +40,7 @@ impl Flag {
         if let Some(both) = set.intersection(&clear).next() {
             return Err(Usage(format!("{both} is both set and cleared")).into());
         }
-        let uids = self.uids.of(&cx.replica, &self.mailbox)?;
+        let (seen, uids) = self.uids.of(&cx.replica, &self.mailbox)?;
         if dry {
             let messages = count(uids.len() as u64, "message");
             writeln!(
@@ -49,7 +50,7 @@ impl Flag {
             )?;
             return Ok(Code::DONE);
         }
-        cx.replica.store_keywords(&self.mailbox, &uids, &set, &clear)?;
+        cx.replica.store_keywords(seen, &uids, &KeywordChange::Edit { set, clear }, None)?;
         Ok(Code::DONE)
     }
 }

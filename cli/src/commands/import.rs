@@ -11,7 +11,7 @@ use clap::Args;
 use postmerge::mailbox::{MailboxName, UidValidity};
 use postmerge::maildir::{self, FileName, Folder, FoundMessage, Mbox, MboxDialect, MboxError};
 use postmerge::member::Role;
-use postmerge::replica::{ImportMessage, ImportReport, Importer, Replica};
+use postmerge::replica::{ImportMessage, ImportReport, Importer, Replica, ReplicaError};
 use serde::Serialize;
 
 use crate::context::{Code, Context};
@@ -116,7 +116,7 @@ impl Import {
                     progress(Step::At { messages, bytes: message.offset });
                     let internal_date = message.internal_date.or_else(|| sent(&message.body)).unwrap_or(0);
                     let found = ImportMessage { internal_date, keywords: message.keywords, uid: None };
-                    importer.add(found, message.body)?;
+                    importer.add(found, &*message.body)?;
                 }
                 Err(error @ MboxError::TooLarge { .. }) => {
                     outcome.skipped.push(Skip { path: path.into(), reason: error.to_string() });
@@ -170,13 +170,17 @@ fn one_folder(
     let mut importer = replica.import(&folder.name, adopt, how.again, how.dry_run)?;
     let uids = fate(replica, &importer, adopt)?;
     for message in &folder.messages {
-        match read(folder, message) {
-            Ok(body) => {
-                let (internal_date, uid) = (message.internal_date, message.uid);
-                let found = ImportMessage { internal_date, keywords: message.keywords.clone(), uid };
-                importer.add(found, body)?;
+        let (internal_date, uid) = (message.internal_date, message.uid);
+        let found = ImportMessage { internal_date, keywords: message.keywords.clone(), uid };
+        let taken = match open(folder, message) {
+            Ok(body) => importer.add(found, body),
+            Err(source) => Err(ReplicaError::Source { source }),
+        };
+        match taken {
+            Err(ReplicaError::Source { source }) => {
+                skipped.push(Skip { path: message.path.clone(), reason: source.to_string() });
             }
-            Err(error) => skipped.push(Skip { path: message.path.clone(), reason: error.to_string() }),
+            taken => taken?,
         }
         done(message.size);
     }
@@ -213,21 +217,21 @@ fn fate(
     })
 }
 
-/// Reads a message. A change of flags is a rename, so a file that is gone is looked for under its other names.
-fn read(folder: &Folder, message: &FoundMessage) -> std::io::Result<Vec<u8>> {
-    match std::fs::read(&message.path) {
+/// Opens a message. A change of flags is a rename, so a file that is gone is looked for under its other names.
+fn open(folder: &Folder, message: &FoundMessage) -> std::io::Result<File> {
+    match File::open(&message.path) {
         Err(error) if error.kind() == ErrorKind::NotFound => {
             for dir in ["cur", "new"].map(|sub| folder.dir.join(sub)) {
                 for entry in std::fs::read_dir(dir)?.flatten() {
                     let base = FileName::parse(&entry.file_name()).ok().map(|name| name.base);
                     if base.as_ref() == Some(&message.base) {
-                        return std::fs::read(entry.path());
+                        return File::open(entry.path());
                     }
                 }
             }
             Err(error)
         }
-        read => read,
+        opened => opened,
     }
 }
 

@@ -35,11 +35,11 @@ struct Relocation {
 impl Move {
     pub(crate) fn run(&self, cx: &mut Context<'_>) -> anyhow::Result<Code> {
         let Relocation { dry_run, mailbox, uids, target } = &self.what;
-        let uids = uids.of(&cx.replica, mailbox)?;
+        let (seen, uids) = uids.of(&cx.replica, mailbox)?;
         if *dry_run {
             return self.what.say(cx, "move", uids.len());
         }
-        cx.replica.move_to(mailbox, &uids, target)?;
+        cx.replica.move_to(seen, &uids, target)?;
         Ok(Code::DONE)
     }
 }
@@ -47,11 +47,11 @@ impl Move {
 impl Copy {
     pub(crate) fn run(&self, cx: &mut Context<'_>) -> anyhow::Result<Code> {
         let Relocation { dry_run, mailbox, uids, target } = &self.what;
-        let uids = uids.of(&cx.replica, mailbox)?;
+        let (seen, uids) = uids.of(&cx.replica, mailbox)?;
         if *dry_run {
             return self.what.say(cx, "copy", uids.len());
         }
-        cx.replica.copy(mailbox, &uids, target)?;
+        cx.replica.copy(seen, &uids, target)?;
         Ok(Code::DONE)
     }
 }

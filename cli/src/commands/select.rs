@@ -4,6 +4,7 @@ use std::str::FromStr;
 
 use postmerge::mailbox::{Keyword, KeywordError, MailboxName, Uid};
 use postmerge::replica::{Replica, ReplicaError};
+use postmerge::uid::Seen;
 
 /// UIDs as IMAP writes them: `7`, `3,9`, `10:20`, `5:*`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,29 +30,26 @@ impl FromStr for UidSet {
 
 impl UidSet {
     /// The UIDs that there are. One that is named by itself must be there.
-    pub(crate) fn of(&self, replica: &Replica, mailbox: &MailboxName) -> Result<Vec<Uid>, ReplicaError> {
+    /// The mailbox as it was seen goes with them.
+    pub(crate) fn of(
+        &self,
+        replica: &Replica,
+        mailbox: &MailboxName,
+    ) -> Result<(Seen, Vec<Uid>), ReplicaError> {
+        let (snapshot, seen) = replica.open_mailbox(mailbox)?;
         let mut uids = std::collections::BTreeSet::new();
         for (first, last) in &self.0 {
             if *last == Some(*first) {
-                let found = replica.messages(mailbox, *first, 1)?;
-                if found.first().map(|message| message.uid) != Some(*first) {
+                if snapshot.message(seen.id, *first)?.is_none() {
                     return Err(ReplicaError::NoMessage { mailbox: mailbox.clone(), uid: *first });
                 }
                 uids.insert(*first);
                 continue;
             }
-            let mut from = Some(*first);
-            while let Some(start) = from {
-                let page = replica.messages(mailbox, start, 1000)?;
-                let end = page.last().map(|message| message.uid.value());
-                uids.extend(page.iter().map(|m| m.uid).filter(|uid| last.is_none_or(|last| *uid <= last)));
-                from = end.and_then(|end| Uid::new(end.checked_add(1)?));
-                if page.len() < 1000 || last.zip(from).is_some_and(|(last, from)| from > last) {
-                    break;
-                }
-            }
+            let meant = |uid: &Uid| uid >= first && last.is_none_or(|last| *uid <= last);
+            uids.extend(snapshot.uids(seen.id)?.into_iter().filter(meant));
         }
-        Ok(uids.into_iter().collect())
+        Ok((seen.seen(), uids.into_iter().collect()))
     }
 }
 

@@ -20,8 +20,9 @@ pub(super) type View = BTreeMap<String, Sight>;
 /// Looks at everything, as clients would.
 pub(super) fn look(replica: &Replica) -> Result<View, ReplicaError> {
     let mut view = View::new();
-    for mailbox in replica.mailboxes()? {
-        let shown = replica.messages(&mailbox.name, Uid::FIRST, usize::MAX)?;
+    let snapshot = replica.snapshot()?;
+    for mailbox in snapshot.mailboxes()? {
+        let shown = snapshot.messages(mailbox.id, Uid::FIRST, usize::MAX)?;
         let messages = shown.into_iter().map(|m| (m.uid.value(), (m.entry, m.keywords))).collect();
         let (validity, next) = (mailbox.uid_validity.value(), mailbox.uid_next);
         view.insert(mailbox.name.to_string(), Sight { validity, next, messages });

@@ -39,7 +39,7 @@ impl Side {
         let subscription = replica.subscribe(move |events| {
             let mut noted = noted.lock().unwrap_or_else(PoisonError::into_inner);
             for event in events {
-                if let Event::Burned { mailbox, uid, entry, rule } = event {
+                if let Event::Burned { mailbox, uid, entry: Some(entry), rule } = event {
                     noted.entry((*mailbox, uid.value())).or_insert((*entry, *rule));
                 }
             }

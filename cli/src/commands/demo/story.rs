@@ -9,6 +9,7 @@ use postmerge::mailbox::{EntryId, Keyword, MailboxName, Uid};
 use postmerge::member::{MemberName, Role};
 use postmerge::net::Node;
 use postmerge::replica::{ImportMessage, Invitation, Replica};
+use postmerge::uid::KeywordChange;
 use tokio::runtime::Handle;
 
 use super::client::{Roaming, Told, View, place};
@@ -93,8 +94,7 @@ fn import(replica: &Replica) -> anyhow::Result<usize> {
             let unseen = number % 3 == 2 || mail.file.starts_with("02");
             let keywords = if unseen { Vec::new() } else { vec![Keyword::seen()] };
             let keywords = keywords.into_iter().collect();
-            importer
-                .add(ImportMessage { internal_date: mail.date(), keywords, uid: None }, mail.raw.to_vec())?;
+            importer.add(ImportMessage { internal_date: mail.date(), keywords, uid: None }, mail.raw)?;
         }
         importer.finish()?;
     }
@@ -152,7 +152,8 @@ fn arrive(
 fn apart(a: &Side, b: &Side, expunged: EntryId, say: &mut dyn FnMut(&str)) -> anyhow::Result<()> {
     let inbox = MailboxName::inbox();
     let (_, uid) = place(&b.seen, expunged).context("B shows its new mail")?;
-    b.replica.expunge(&inbox, &[Uid::new(uid).context("a UID is never 0")?])?;
+    let seen = |side: &Side| side.replica.mailbox(&inbox).map(|mailbox| mailbox.seen());
+    b.replica.expunge(seen(b)?, &[Uid::new(uid).context("a UID is never 0")?])?;
     say(&format!("  B's client expunges UID {uid}: {}", mail::subject(Mail::number(NEW[1][0]).raw)));
     let of = |number: &str| -> anyhow::Result<[Uid; 2]> {
         let entry = entry_of(&a.replica, Mail::number(number))?;
@@ -163,14 +164,16 @@ fn apart(a: &Side, b: &Side, expunged: EntryId, say: &mut dyn FnMut(&str)) -> an
         Ok([uid(a)?, uid(b)?])
     };
     let moved = of("05")?;
-    a.replica.move_to(&inbox, &[moved[0]], &"Archive".parse()?)?;
-    b.replica.move_to(&inbox, &[moved[1]], &"Lists".parse()?)?;
+    a.replica.move_to(seen(a)?, &[moved[0]], &"Archive".parse()?)?;
+    b.replica.move_to(seen(b)?, &[moved[1]], &"Lists".parse()?)?;
     let subject = mail::subject(Mail::number("05").raw);
     say(&format!("  A's client moves UID {} to Archive, B's moves it to Lists: {subject}", moved[0]));
     let flag = |side: &Side, uid: Uid, set: &[&str], clear: &[&str]| -> anyhow::Result<()> {
         let parse =
             |words: &[&str]| words.iter().map(|word| word.parse::<Keyword>()).collect::<Result<_, _>>();
-        Ok(side.replica.store_keywords(&inbox, &[uid], &parse(set)?, &parse(clear)?)?)
+        let change = KeywordChange::Edit { set: parse(set)?, clear: parse(clear)? };
+        side.replica.store_keywords(seen(side)?, &[uid], &change, None)?;
+        Ok(())
     };
     let both = of("01")?;
     flag(a, both[0], &["\\Flagged"], &[])?;

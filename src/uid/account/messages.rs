@@ -1,0 +1,278 @@
+//! What users do to messages.
+//!
+//! What does not fit one change is written as several; the caller commits them together.
+
+use std::collections::BTreeSet;
+
+use super::{Account, AccountError, Written, limit};
+use crate::mailbox::{
+    Change, EntryId, Keyword, MailboxId, Message, Nonce, Origin, Pack, PackId, Place, Placement, Places, Uid,
+    UidRecord, Writer,
+};
+use crate::uid::claims::top;
+use crate::uid::lane::{Block, Lane};
+use crate::uid::rows::{EntryRow, MailboxRow};
+use crate::uid::settle::{HIGHEST_UID, Unclaimed, claim_above};
+use crate::uid::tables::{Table, Tables, TablesMut};
+use crate::uid::view::{Seen, Shown};
+
+/// Bytes of packs and claims in one change, by [`weight`]: a quarter of the largest change is left for what Automerge adds.
+pub(super) const CHANGE_BYTES: usize = Change::MAX_SIZE / 4 * 3;
+
+/// What becomes of the keywords of messages.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeywordChange {
+    /// Some are set and some are cleared; the others stay.
+    Edit {
+        /// To be set.
+        set: BTreeSet<Keyword>,
+        /// To be cleared.
+        clear: BTreeSet<Keyword>,
+    },
+    /// These and no others (`STORE FLAGS`, RFC 9051, section 6.4.6).
+    Exactly(BTreeSet<Keyword>),
+}
+
+impl Account {
+    /// The messages that a caller means by UIDs it has seen, in its order. UIDs that show nothing any more are passed over. Fails if the mailbox has another UIDVALIDITY now.
+    pub fn resolve(
+        &self,
+        tables: &impl Tables,
+        seen: Seen,
+        uids: &[Uid],
+    ) -> Result<Vec<Shown>, AccountError> {
+        let view = self.view(tables);
+        let now = view.mailbox(seen.mailbox)?.ok_or(AccountError::MailboxGone { mailbox: seen.mailbox })?;
+        if now.uid_validity != seen.uid_validity {
+            let (name, seen, now) = (now.name, seen.uid_validity, now.uid_validity);
+            return Err(AccountError::UidValidity { name, seen, now });
+        }
+        let mut messages = Vec::with_capacity(uids.len());
+        for uid in uids {
+            messages.extend(view.message(seen.mailbox, *uid)?);
+        }
+        Ok(messages)
+    }
+
+    /// Adds messages to a mailbox under ids that nobody else can have: a delivery, an APPEND.
+    pub fn append(
+        &mut self,
+        tables: &mut impl TablesMut,
+        time: i64,
+        mailbox: MailboxId,
+        messages: Vec<Message>,
+    ) -> Result<(Vec<EntryId>, Written), AccountError> {
+        limit("messages", messages.len(), Account::MAX_BATCH)?;
+        let keywords = messages.iter().map(|message| message.keywords.len()).max().unwrap_or(0);
+        limit("keywords of one message", keywords, Pack::MAX_KEYWORDS)?;
+        let (mut entries, mut written) = (Vec::with_capacity(messages.len()), Written::default());
+        for part in parts(&messages, Pack::MAX_MESSAGES, CHANGE_BYTES, weight) {
+            let space = self.space(tables, mailbox)?;
+            written.append(self.write(tables, time, |writer| {
+                let origin = Origin::Arrived { salt: writer.salt() };
+                let pack = Pack { mailbox, origin, messages: part.to_vec() };
+                let id = writer.pack(&pack);
+                let new: Vec<EntryId> = (0..part.len()).map(|index| pack.entry_id(id, index)).collect();
+                space.claim(writer, &initial(id, &new));
+                entries.extend(new);
+            })?);
+        }
+        Ok((entries, written))
+    }
+
+    /// Copies messages into a mailbox, with their keywords. Bodies are shared.
+    pub fn copy(
+        &mut self,
+        tables: &mut impl TablesMut,
+        time: i64,
+        entries: &[EntryId],
+        target: MailboxId,
+    ) -> Result<(Vec<EntryId>, Written), AccountError> {
+        let mut messages = Vec::new();
+        for entry in entries {
+            messages.extend(self.view(tables).message_of(*entry)?);
+        }
+        self.append(tables, time, target, messages)
+    }
+
+    /// Moves messages into a mailbox; one write each. Expunged ones are left alone.
+    pub fn move_to(
+        &mut self,
+        tables: &mut impl TablesMut,
+        time: i64,
+        entries: &[EntryId],
+        target: MailboxId,
+    ) -> Result<Written, AccountError> {
+        limit("messages", entries.len(), Account::MAX_BATCH)?;
+        let visible = self.visible(tables, entries)?;
+        let space = self.space(tables, target)?;
+        self.write(tables, time, |writer| {
+            let mut waiting = Vec::new();
+            for (entry, row) in &visible {
+                let nonce = writer.nonce();
+                writer.place(*entry, Some(Place { mailbox: target, nonce, renewal: 0 }));
+                let placement = Placement { entry: *entry, nonce };
+                waiting.push(Unclaimed { placement, pack: row.pack, index: row.index });
+            }
+            space.claim(writer, &waiting);
+        })
+    }
+
+    /// Expunges messages wherever they are.
+    pub fn expunge(
+        &mut self,
+        tables: &mut impl TablesMut,
+        time: i64,
+        entries: &[EntryId],
+    ) -> Result<Written, AccountError> {
+        limit("messages", entries.len(), Account::MAX_BATCH)?;
+        let visible = self.visible(tables, entries)?;
+        self.write(tables, time, |writer| visible.iter().for_each(|(entry, _)| writer.place(*entry, None)))
+    }
+
+    /// Sets and clears keywords. Taking `\Deleted` off keeps the message against a concurrent expunge.
+    pub fn store_keywords(
+        &mut self,
+        tables: &mut impl TablesMut,
+        time: i64,
+        entries: &[EntryId],
+        change: &KeywordChange,
+    ) -> Result<Written, AccountError> {
+        limit("messages", entries.len(), Account::MAX_BATCH)?;
+        let visible = self.visible(tables, entries)?;
+        let edits: Vec<Edit> = visible.iter().map(|(entry, row)| self.edit(*entry, row, change)).collect();
+        let mut written = Written::default();
+        // An operation has more than 32 bytes, so that the bytes bound the operations too.
+        for part in parts(&edits, Account::MAX_BATCH, Change::MAX_OPS * 32, Edit::bytes) {
+            written
+                .append(self.write(tables, time, |writer| part.iter().for_each(|edit| edit.write(writer)))?);
+        }
+        Ok(written)
+    }
+
+    fn edit(&self, entry: EntryId, row: &EntryRow, change: &KeywordChange) -> Edit {
+        let (set, clear): (Vec<_>, Vec<_>) = match change {
+            KeywordChange::Edit { set, clear } => {
+                (set.difference(&row.keywords).collect(), clear.intersection(&row.keywords).collect())
+            }
+            KeywordChange::Exactly(all) => {
+                (all.difference(&row.keywords).collect(), row.keywords.difference(all).collect())
+            }
+        };
+        let kept = clear.iter().any(|keyword| keyword.is_deleted());
+        let renewal = kept.then(|| self.renewed(entry, row)).flatten();
+        let set = set.into_iter().map(|keyword| (keyword.clone(), true));
+        let clear = clear.into_iter().map(|keyword| (keyword.clone(), false));
+        Edit { entry, keywords: set.chain(clear).collect(), renewal }
+    }
+
+    fn renewed(&self, entry: EntryId, row: &EntryRow) -> Option<Place> {
+        let (mailbox, nonce) = row.place?;
+        let renewal = match self.doc.places(entry) {
+            Places::Written { now: Some(place), .. } => place.renewal,
+            _ => 0,
+        };
+        Some(Place { mailbox, nonce, renewal: renewal.saturating_add(1) })
+    }
+
+    /// Where this replica may claim UIDs of a mailbox at once.
+    pub(super) fn space(&self, tables: &impl Tables, mailbox: MailboxId) -> Result<Space, AccountError> {
+        let row = tables.get(Table::Mailboxes, mailbox.as_bytes())?;
+        let row = row.map(|bytes| MailboxRow::decode(&bytes)).transpose()?.unwrap_or_default();
+        // In an epoch that must end nothing may be claimed: a replica that was restored may have given the UID before.
+        let lane = self.lane().filter(|_| row.raise_to.is_none());
+        let base = top(tables, mailbox, row.epoch)?;
+        Ok(Space { mailbox, epoch: row.epoch, base, lane, block: self.block })
+    }
+
+    fn visible(
+        &self,
+        tables: &impl Tables,
+        entries: &[EntryId],
+    ) -> Result<Vec<(EntryId, EntryRow)>, AccountError> {
+        let view = self.view(tables);
+        let mut visible = Vec::with_capacity(entries.len());
+        for entry in entries {
+            if let Some(row) = view.entry_row(*entry)?.filter(|row| row.place.is_some()) {
+                visible.push((*entry, row));
+            }
+        }
+        Ok(visible)
+    }
+}
+
+/// What is to be written for one message.
+struct Edit {
+    entry: EntryId,
+    keywords: Vec<(Keyword, bool)>,
+    renewal: Option<Place>,
+}
+
+impl Edit {
+    /// A key is an entry's 22 letters and the keyword; a renewed place is about 60 bytes more.
+    fn bytes(&self) -> usize {
+        let keywords = self.keywords.iter().map(|(keyword, _)| keyword.as_str().len() + 40);
+        keywords.sum::<usize>() + 80 * usize::from(self.renewal.is_some())
+    }
+
+    fn write(&self, writer: &mut Writer<'_>) {
+        for (keyword, set) in &self.keywords {
+            writer.keyword(self.entry, keyword, *set);
+        }
+        if self.renewal.is_some() {
+            writer.place(self.entry, self.renewal);
+        }
+    }
+}
+
+/// The UIDs of a mailbox above which a change may claim.
+pub(super) struct Space {
+    mailbox: MailboxId,
+    pub(super) epoch: u32,
+    pub(super) base: u32,
+    /// Nothing if the placements must wait for the pass.
+    lane: Option<Lane>,
+    block: Block,
+}
+
+impl Space {
+    /// Claims UIDs for placements that the same change makes. Past [`HIGHEST_UID`] they wait for the pass, which raises
+    /// the epoch first.
+    pub(super) fn claim(&self, writer: &mut Writer<'_>, waiting: &[Unclaimed]) {
+        let run = |lane| claim_above(self.mailbox, self.epoch, self.base, waiting, lane, self.block);
+        if let Some(run) = self.lane.and_then(run).filter(|run| run.high() <= HIGHEST_UID) {
+            writer.uid_record(&UidRecord::Run(run));
+        }
+    }
+}
+
+/// What a message adds to a change at most: hash, date, size and claim, and its keywords, which it may share with others.
+pub(super) fn weight(message: &Message) -> usize {
+    72 + message.keywords.iter().map(|keyword| keyword.as_str().len() + 2).sum::<usize>()
+}
+
+/// Cuts a list into parts of at most `count` items and `bytes` by their weight, but of one item at least.
+pub(super) fn parts<T>(items: &[T], count: usize, bytes: usize, weigh: impl Fn(&T) -> usize) -> Vec<&[T]> {
+    let (mut parts, mut rest) = (Vec::new(), items);
+    while !rest.is_empty() {
+        let mut sum = 0;
+        let fits = |item: &&T| {
+            sum += weigh(item);
+            sum <= bytes
+        };
+        let end = rest.iter().take(count).take_while(fits).count();
+        let part;
+        (part, rest) = rest.split_at(end.max(1));
+        parts.push(part);
+    }
+    parts
+}
+
+pub(super) fn initial(pack: PackId, entries: &[EntryId]) -> Vec<Unclaimed> {
+    let placed = |(index, entry): (usize, &EntryId)| Unclaimed {
+        placement: Placement { entry: *entry, nonce: Nonce::INITIAL },
+        pack,
+        index: index as u32,
+    };
+    entries.iter().enumerate().map(placed).collect()
+}
