@@ -26,7 +26,8 @@ pub(crate) struct Import {
     /// Brings back messages that were expunged here.
     #[arg(long)]
     again: bool,
-    /// The mailbox that an mbox file goes into [default: its name].
+    /// Where it goes: an mbox file into this mailbox [default: its name]; a tree's INBOX into it, and the tree's other
+    /// mailboxes below it [default: each under its own name].
     #[arg(long)]
     mailbox: Option<MailboxName>,
     /// The mbox file does not quote lines "From " as mboxrd does.
@@ -80,7 +81,7 @@ impl Import {
         let how = How { again: self.again, dry_run: self.dry_run };
         let meta = std::fs::metadata(&source).with_context(|| format!("cannot read {}", source.display()))?;
         let outcome = if meta.is_dir() {
-            tree(&cx.replica, &source, how, &mut cx.progress)?
+            tree(&cx.replica, &source, self.mailbox.as_ref(), how, &mut cx.progress)?
         } else {
             self.mbox(cx, &source, meta.len(), how)?
         };
@@ -137,9 +138,24 @@ fn sent(body: &[u8]) -> Option<i64> {
     Some(mail_parser::MessageParser::new().parse_headers(body)?.date()?.to_timestamp())
 }
 
-/// Imports every folder of a tree.
-pub(super) fn tree(replica: &Replica, root: &Path, how: How, progress: &mut Sink) -> anyhow::Result<Outcome> {
-    let scan = maildir::scan(root)?;
+/// Imports every folder of a tree: its INBOX as `into` and the others below that, if it is given.
+pub(super) fn tree(
+    replica: &Replica,
+    root: &Path,
+    into: Option<&MailboxName>,
+    how: How,
+    progress: &mut Sink,
+) -> anyhow::Result<Outcome> {
+    let mut scan = maildir::scan(root)?;
+    if let Some(into) = into {
+        for folder in &mut scan.folders {
+            let name =
+                if folder.name.is_inbox() { into.to_string() } else { format!("{into}/{}", folder.name) };
+            // Before anything is imported: too long or too deep a name must not stop an import half way.
+            folder.name =
+                name.parse().with_context(|| format!("{name:?} cannot be the name of a mailbox"))?;
+        }
+    }
     let skipped = scan.skipped.into_iter();
     let skipped = skipped.map(|skip| Skip { path: skip.path, reason: skip.reason.to_string() }).collect();
     let mut outcome = Outcome { dry_run: how.dry_run, mailboxes: Vec::new(), skipped };
