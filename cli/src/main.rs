@@ -69,6 +69,10 @@ fn run(cli: &Cli) -> anyhow::Result<Code> {
         let mut interrupt = tokio::signal::unix::signal(SignalKind::interrupt())?;
         runtime.spawn(async move {
             if interrupt.recv().await.is_some() {
+                if std::io::stderr().is_terminal() {
+                    // The line of the progress bar, and what the terminal shows for Ctrl-C.
+                    eprint!("\r\u{1b}[2K");
+                }
                 // Nothing that was acknowledged is lost: the next open replays the log.
                 std::process::exit(Code::INTERRUPTED.value().into());
             }

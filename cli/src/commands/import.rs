@@ -1,7 +1,7 @@
 //! Takes in a Maildir tree or an mbox file.
 
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{BufReader, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -272,7 +272,8 @@ impl Outcome {
                 let numbers = [row.imported, row.known, row.expunged].map(|number| number.to_string());
                 let mut cells = vec![row.mailbox.clone()];
                 cells.extend(numbers);
-                cells.extend([text::size(row.bytes), row.uids.to_owned()]);
+                let uids = row.uids.split_once(": ").map_or(row.uids, |(short, _)| short);
+                cells.extend([text::size(row.bytes), uids.to_owned()]);
                 cells
             })
             .collect();
@@ -284,7 +285,13 @@ impl Outcome {
             "size",
             "UIDs",
         ];
-        text::table(out, &head, &cells, &[1, 2, 3, 4])
+        text::table(out, &head, &cells, &[1, 2, 3, 4])?;
+        // The reasons beside each mailbox would not fit on a line.
+        let reasons: BTreeSet<&str> = self.mailboxes.iter().map(|row| row.uids).collect();
+        for reason in reasons.iter().filter(|reason| reason.contains(": ")) {
+            writeln!(out, "UIDs: {reason}")?;
+        }
+        Ok(())
     }
 
     /// Messages and bodies that came in, over all mailboxes.

@@ -93,6 +93,7 @@ impl Join {
                 let mut progress = |_: &Member, event: &LinkEvent| meter.take(event, &mut sink);
                 for done in setup.runtime.block_on(node.sync(&mut progress)) {
                     let Err(error) = done.result else { continue };
+                    sink(Step::End);
                     // It has joined and has taken what was here; any peer that answers passes that on.
                     let error =
                         anyhow::Error::from(error).context(format!("cannot sync with {}", done.member.name));
@@ -173,7 +174,7 @@ impl Meter {
             Some(total) if total.0 >= before.0 && total.1 >= before.1 => total,
             _ => {
                 self.total = Some(before);
-                sink(Step::Start { what: "messages".into(), messages: Some(before.0), bytes: before.1 });
+                sink(Step::Start { what: "fetching".into(), messages: Some(before.0), bytes: before.1 });
                 before
             }
         };
