@@ -142,7 +142,9 @@ fn judge(cause: &(dyn std::error::Error + 'static), verb: &str) -> (Option<Strin
         return failed("import takes Maildir directories and mbox files; for a single message use append");
     }
     if let Some(ExportError::NotEmpty { .. }) = cause.downcast_ref() {
-        return failed("export writes into a new or empty directory");
+        return failed(
+            "export writes into a new or empty directory; what one that was cut off left can be removed",
+        );
     }
     (None, Code::FAILED)
 }
