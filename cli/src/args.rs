@@ -1,8 +1,9 @@
 //! The command line as a whole; each verb's own arguments are with the verb.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{ArgAction, Parser};
+use clap::{ArgAction, CommandFactory, FromArgMatches, Parser};
 
 use crate::commands::Command;
 
@@ -22,6 +23,23 @@ pub(crate) struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub(crate) command: Command,
+    /// The verb as it was written, for hints.
+    #[arg(skip)]
+    pub(crate) verb: String,
+}
+
+impl Cli {
+    /// Reads a command line, the program's own name included.
+    pub(crate) fn read<A>(arguments: impl IntoIterator<Item = A>) -> Result<Cli, clap::Error>
+    where
+        A: Into<OsString> + Clone,
+    {
+        let mut grammar = <Cli as CommandFactory>::command();
+        let matches = grammar.try_get_matches_from_mut(arguments)?;
+        let mut cli = Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut grammar))?;
+        cli.verb = matches.subcommand_name().unwrap_or_default().to_owned();
+        Ok(cli)
+    }
 }
 
 const AFTER: &str =

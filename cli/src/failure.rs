@@ -20,6 +20,8 @@ pub(crate) struct Advice {
     pub(crate) what: String,
     /// What to do.
     pub(crate) hint: String,
+    /// Why, if something else failed first. A context of anyhow's would hide the hint.
+    pub(crate) source: Option<anyhow::Error>,
 }
 
 impl fmt::Display for Advice {
@@ -28,11 +30,24 @@ impl fmt::Display for Advice {
     }
 }
 
-impl std::error::Error for Advice {}
+impl std::error::Error for Advice {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.source.as_ref().map(AsRef::as_ref)
+    }
+}
 
 /// An error that says what to do.
 pub(crate) fn advice(what: impl Into<String>, hint: impl Into<String>) -> anyhow::Error {
-    Advice { what: what.into(), hint: hint.into() }.into()
+    Advice { what: what.into(), hint: hint.into(), source: None }.into()
+}
+
+/// The same, with what caused it.
+pub(crate) fn advice_on(
+    error: impl Into<anyhow::Error>,
+    what: impl Into<String>,
+    hint: impl Into<String>,
+) -> anyhow::Error {
+    Advice { what: what.into(), hint: hint.into(), source: Some(error.into()) }.into()
 }
 
 /// The command line is right for clap and still means nothing.
@@ -55,7 +70,8 @@ pub(crate) struct Failure {
 }
 
 impl Failure {
-    pub(crate) fn of(error: &anyhow::Error) -> Failure {
+    /// What `verb` failed of.
+    pub(crate) fn of(error: &anyhow::Error, verb: &str) -> Failure {
         let mut causes: Vec<String> = Vec::new();
         for cause in error.chain().map(ToString::to_string) {
             // Some errors repeat their source.
@@ -65,7 +81,7 @@ impl Failure {
         }
         let (mut hint, mut code) = (None, Code::FAILED);
         for cause in error.chain() {
-            let (found, means) = judge(cause);
+            let (found, means) = judge(cause, verb);
             hint = hint.or(found);
             code = if code == Code::FAILED { means } else { code };
         }
@@ -99,13 +115,13 @@ impl Failure {
 }
 
 /// What one cause means: a hint, and an exit code.
-fn judge(cause: &(dyn std::error::Error + 'static)) -> (Option<String>, Code) {
+fn judge(cause: &(dyn std::error::Error + 'static), verb: &str) -> (Option<String>, Code) {
     let failed = |hint: &str| (Some(hint.to_owned()), Code::FAILED);
     if let Some(advice) = cause.downcast_ref::<Advice>() {
         return (Some(advice.hint.clone()), Code::FAILED);
     }
     if cause.is::<Usage>() {
-        return (Some("postmerge help COMMAND".into()), Code::USAGE);
+        return (Some(format!("`postmerge {verb} --help` says how it is written")), Code::USAGE);
     }
     if let Some(error) = cause.downcast_ref::<ReplicaError>() {
         return replica(error);
@@ -126,7 +142,9 @@ fn judge(cause: &(dyn std::error::Error + 'static)) -> (Option<String>, Code) {
         return failed("import takes Maildir directories and mbox files; for a single message use append");
     }
     if let Some(ExportError::NotEmpty { .. }) = cause.downcast_ref() {
-        return failed("export writes into a new or empty directory");
+        return failed(
+            "export writes into a new or empty directory; what one that was cut off left can be removed",
+        );
     }
     (None, Code::FAILED)
 }
@@ -140,7 +158,9 @@ fn replica(error: &ReplicaError) -> (Option<String>, Code) {
         }
         ReplicaError::Store(error) => return store(error),
         ReplicaError::Ticket(error) => return ticket(error),
-        ReplicaError::NoMessage { .. } => "`postmerge messages MAILBOX` lists the UIDs",
+        ReplicaError::NoMessage { mailbox, .. } => {
+            return (Some(format!("`postmerge messages {mailbox:?}` lists the UIDs")), Code::FAILED);
+        }
         ReplicaError::Owed { .. } => "`postmerge sync` fetches what peers have",
         ReplicaError::Account(AccountError::UidValidity { .. }) => {
             "`postmerge messages MAILBOX` lists the UIDs"

@@ -14,32 +14,50 @@ mod paths;
 mod progress;
 mod text;
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
-use clap::Parser;
 use tokio::signal::unix::SignalKind;
 use tracing_subscriber::EnvFilter;
 
 use crate::args::Cli;
+use crate::commands::Command;
 use crate::context::Code;
 use crate::failure::Failure;
 use crate::paths::Setup;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
-    let level = ["warn", "info", "debug", "trace"][usize::from(cli.verbose).min(3)];
-    let filter = EnvFilter::try_from_env("POSTMERGE_LOG")
-        .unwrap_or_else(|_| EnvFilter::new(format!("error,postmerge={level}")));
-    tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter).init();
+    let cli = Cli::read(std::env::args_os()).unwrap_or_else(|error| error.exit());
+    listen_to_events(&cli);
     let code = match run(&cli) {
         Ok(code) => code,
         Err(error) => {
-            let failure = Failure::of(&error);
+            let failure = Failure::of(&error, &cli.verb);
             failure.print(&mut std::io::stderr());
             failure.code()
         }
     };
     ExitCode::from(code.value())
+}
+
+/// Events go to standard error: plain lines, with colours on a terminal only.
+fn listen_to_events(cli: &Cli) {
+    let level = ["warn", "info", "debug", "trace"][usize::from(cli.verbose).min(3)];
+    let filter = EnvFilter::try_from_env("POSTMERGE_LOG")
+        .unwrap_or_else(|_| EnvFilter::new(format!("error,postmerge={level}")));
+    // https://no-color.org: any value but an empty one.
+    let colours = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let events = tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_env_filter(filter)
+        .with_ansi(colours && std::io::stderr().is_terminal());
+    match cli.command {
+        // A log that is read later.
+        Command::Serve(_) => events.init(),
+        // Somebody waits for the command; when it was and which module said so is noise unless asked for.
+        _ if cli.verbose == 0 => events.without_time().with_target(false).init(),
+        _ => events.init(),
+    }
 }
 
 fn run(cli: &Cli) -> anyhow::Result<Code> {
@@ -51,6 +69,10 @@ fn run(cli: &Cli) -> anyhow::Result<Code> {
         let mut interrupt = tokio::signal::unix::signal(SignalKind::interrupt())?;
         runtime.spawn(async move {
             if interrupt.recv().await.is_some() {
+                if std::io::stderr().is_terminal() {
+                    // The line of the progress bar, and what the terminal shows for Ctrl-C.
+                    eprint!("\r\u{1b}[2K");
+                }
                 // Nothing that was acknowledged is lost: the next open replays the log.
                 std::process::exit(Code::INTERRUPTED.value().into());
             }

@@ -1,10 +1,12 @@
-//! How far a long command is, as data, so that it can cross the control socket; and its bars.
+//! How far a long command is, as data, so that it can cross the control socket; and its bar.
 
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::{Deserialize, Serialize};
+
+use crate::text::{size, tame};
 
 /// One step.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,51 +34,121 @@ pub(crate) enum Step {
 /// Takes steps.
 pub(crate) type Sink = Box<dyn FnMut(Step) + Send>;
 
-/// Bars on standard error if that is a terminal, else nothing.
+/// One line on standard error if that is a terminal, else nothing.
 pub(crate) fn on_terminal() -> Sink {
     if !std::io::stderr().is_terminal() {
         return Box::new(|_| {});
     }
-    let mut bars: Option<(MultiProgress, Option<ProgressBar>, ProgressBar)> = None;
-    Box::new(move |step| match step {
-        Step::Start { what, messages, bytes } => {
-            let all = MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(10));
-            let count = messages.map(|total| all.add(bar(&what, total, "{pos}/{len} messages")));
-            let what = if count.is_some() { "" } else { &what };
-            let size = all.add(bar(what, bytes, "{bytes}/{total_bytes} {binary_bytes_per_sec} {eta}"));
-            bars = Some((all, count, size));
-        }
-        Step::At { messages, bytes } => {
-            if let Some((_, count, size)) = &bars {
-                count.iter().for_each(|bar| bar.set_position(messages));
-                size.set_position(bytes);
-            }
-        }
-        Step::End => {
-            if let Some((all, _, _)) = bars.take() {
-                let _ = all.clear();
-            }
-        }
-    })
+    let mut line = Line { bar: None, messages: None };
+    Box::new(move |step| line.take(step))
 }
 
-fn bar(what: &str, total: u64, numbers: &str) -> ProgressBar {
-    let template = format!("{{msg:20}} [{{bar:30}}] {numbers}");
-    let style = ProgressStyle::with_template(&template).expect("the template is right");
-    ProgressBar::new(total).with_style(style.progress_chars("=> ")).with_message(what.to_owned())
+/// The bar. Nothing of it is left behind, also when a command fails half way.
+struct Line {
+    bar: Option<ProgressBar>,
+    messages: Option<u64>,
 }
 
-/// Lets at most twenty steps a second through, and every beginning and end.
+/// Columns of what is being done; a quarter of the narrowest usual terminal.
+const NAME_WIDTH: usize = 20;
+
+impl Line {
+    fn take(&mut self, step: Step) {
+        match step {
+            Step::Start { what, messages, bytes } => {
+                self.messages = messages;
+                // A total that grows must not begin anew.
+                let what = tame(&what, NAME_WIDTH);
+                if let Some(bar) = self.bar.as_ref().filter(|bar| bar.prefix() == what && !bar.is_finished())
+                {
+                    bar.set_length(bytes);
+                    return;
+                }
+                self.clear();
+                // It draws more often than steps come, so that none is left out.
+                let target = ProgressDrawTarget::stderr_with_hz(2 * STEPS_PER_SECOND);
+                // Only the last part is cut where columns are few: a line that wraps cannot be drawn again in its place.
+                let style = "{prefix} [{bar:10}] {percent:>3}% {eta} left, {wide_msg}";
+                let style = ProgressStyle::with_template(style).expect("the template is right");
+                let bar = ProgressBar::with_draw_target(Some(bytes), target);
+                self.bar = Some(bar.with_style(style.progress_chars("=> ")).with_prefix(what));
+                self.show(0, 0);
+            }
+            Step::At { messages, bytes } => self.show(messages, bytes),
+            Step::End => self.clear(),
+        }
+    }
+
+    fn show(&self, messages: u64, bytes: u64) {
+        let Some(bar) = &self.bar else { return };
+        let total = bar.length().unwrap_or(0);
+        let sizes = format!("{}/{}", size(bytes.min(total)), size(total));
+        let told = match self.messages {
+            Some(all) => format!("{}/{all} messages, {sizes}", messages.min(all)),
+            None => sizes,
+        };
+        // The position draws; what it stands beside has to be there before.
+        bar.set_message(told);
+        bar.set_position(bytes.min(total));
+    }
+
+    fn clear(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
+
+/// As often as people see a number change, and cheap beside the work.
+const STEPS_PER_SECOND: u8 = 10;
+
+/// Lets few steps a second through, and every beginning and end, and what ends at its total.
 pub(crate) fn paced(mut sink: Sink) -> Sink {
     let mut last: Option<Instant> = None;
+    let mut total = 0;
     Box::new(move |step| {
-        if let Step::At { .. } = step {
-            let now = Instant::now();
-            if last.is_some_and(|last| now - last < Duration::from_millis(50)) {
-                return;
+        match step {
+            Step::Start { bytes, .. } => total = bytes,
+            Step::At { bytes, .. } => {
+                let now = Instant::now();
+                let pause = Duration::from_secs(1) / STEPS_PER_SECOND.into();
+                if bytes < total && last.is_some_and(|last| now - last < pause) {
+                    return;
+                }
+                last = Some(now);
             }
-            last = Some(now);
+            Step::End => {}
         }
         sink(step);
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    #[test]
+    fn a_beginning_an_end_and_the_last_state_are_always_told() {
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let mut sink = paced(Box::new({
+            let told = Arc::clone(&told);
+            move |step| told.lock().unwrap().push(step)
+        }));
+        let start = Step::Start { what: "import".into(), messages: Some(1000), bytes: 1000 };
+        sink(start.clone());
+        (1..=1000).for_each(|at| sink(Step::At { messages: at, bytes: at }));
+        sink(Step::End);
+        let told = told.lock().unwrap();
+        assert_eq!(told[..2], [start, Step::At { messages: 1, bytes: 1 }]);
+        assert_eq!(told[told.len() - 2..], [Step::At { messages: 1000, bytes: 1000 }, Step::End]);
+        assert!(told.len() < 500, "{}", told.len());
+    }
 }

@@ -1,9 +1,12 @@
+use std::io::Read;
+
 use anyhow::Context as _;
 use clap::Args;
 use postmerge::mailbox::{Keyword, MailboxName, Uid};
 
 use super::select;
 use crate::context::{Code, Context};
+use crate::failure::advice;
 
 /// Adds the message on standard input to a mailbox.
 #[derive(Args)]
@@ -27,14 +30,23 @@ pub(crate) struct Append {
 impl Append {
     pub(crate) fn run(&self, cx: &mut Context<'_>) -> anyhow::Result<Code> {
         let name = &self.mailbox;
+        // Before anything is read: whoever misspelt it need not send the message first.
+        cx.replica.mailbox(name)?;
+        let mut start = Vec::new();
+        cx.input.by_ref().take(1).read_to_end(&mut start)?;
+        if start.is_empty() {
+            let hint =
+                format!("the message comes on standard input: `postmerge append {name:?} < message.eml`");
+            return Err(advice("there is no message: standard input is empty", hint));
+        }
+        let mut message = start.chain(&mut cx.input);
         if self.dry_run {
-            cx.replica.mailbox(name)?;
-            let bytes = std::io::copy(&mut cx.input, &mut std::io::sink())?;
+            let bytes = std::io::copy(&mut message, &mut std::io::sink())?;
             writeln!(cx.out, "would add a message of {bytes} bytes to mailbox {name:?}")?;
             return Ok(Code::DONE);
         }
         let flags = self.flags.iter().cloned().collect();
-        let added = cx.replica.append(name, &mut cx.input, flags, self.date);
+        let added = cx.replica.append(name, &mut message, flags, self.date);
         let added = added.with_context(|| format!("cannot add the message to mailbox {name:?}"))?;
         let uid = added.uid.map(Uid::value);
         if self.json {

@@ -25,6 +25,10 @@ pub(crate) struct Export {
     json: bool,
 }
 
+/// Messages that are named when their bodies are missing: enough to see which they are. A first sync that was cut off
+/// may lack all of them.
+const MAX_NAMED: usize = 5;
+
 impl Export {
     pub(crate) fn run(&self, cx: &mut Context<'_>) -> anyhow::Result<Code> {
         let root = cx.path(&self.maildir);
@@ -61,11 +65,16 @@ impl Export {
         });
         progress(Step::End);
         let done = done.with_context(|| format!("cannot export to {}", root.display()))?;
-        for (mailbox, uid) in &done.missing {
-            writeln!(
-                cx.err,
-                "left out: UID {uid} of mailbox {mailbox:?}, whose body has not arrived here yet"
-            )?;
+        if !done.missing.is_empty() {
+            let missing = count(done.missing.len() as u64, "message");
+            writeln!(cx.err, "left out {missing} whose body has not arrived here yet:")?;
+            for (mailbox, uid) in done.missing.iter().take(MAX_NAMED) {
+                writeln!(cx.err, "  UID {uid} of mailbox {mailbox:?}")?;
+            }
+            if let more @ 1.. = done.missing.len().saturating_sub(MAX_NAMED) {
+                writeln!(cx.err, "  and {more} more; --json lists all")?;
+            }
+            writeln!(cx.err, "Hint: `postmerge sync` fetches bodies from peers")?;
         }
         if self.json {
             let missing: Vec<_> = done

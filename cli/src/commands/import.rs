@@ -1,7 +1,7 @@
 //! Takes in a Maildir tree or an mbox file.
 
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{BufReader, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -26,7 +26,8 @@ pub(crate) struct Import {
     /// Brings back messages that were expunged here.
     #[arg(long)]
     again: bool,
-    /// The mailbox that an mbox file goes into [default: its name].
+    /// Where it goes: an mbox file into this mailbox [default: its name]; a tree's INBOX into it, and the tree's other
+    /// mailboxes below it [default: each under its own name].
     #[arg(long)]
     mailbox: Option<MailboxName>,
     /// The mbox file does not quote lines "From " as mboxrd does.
@@ -80,7 +81,7 @@ impl Import {
         let how = How { again: self.again, dry_run: self.dry_run };
         let meta = std::fs::metadata(&source).with_context(|| format!("cannot read {}", source.display()))?;
         let outcome = if meta.is_dir() {
-            tree(&cx.replica, &source, how, &mut cx.progress)?
+            tree(&cx.replica, &source, self.mailbox.as_ref(), how, &mut cx.progress)?
         } else {
             self.mbox(cx, &source, meta.len(), how)?
         };
@@ -137,9 +138,24 @@ fn sent(body: &[u8]) -> Option<i64> {
     Some(mail_parser::MessageParser::new().parse_headers(body)?.date()?.to_timestamp())
 }
 
-/// Imports every folder of a tree.
-pub(super) fn tree(replica: &Replica, root: &Path, how: How, progress: &mut Sink) -> anyhow::Result<Outcome> {
-    let scan = maildir::scan(root)?;
+/// Imports every folder of a tree: its INBOX as `into` and the others below that, if it is given.
+pub(super) fn tree(
+    replica: &Replica,
+    root: &Path,
+    into: Option<&MailboxName>,
+    how: How,
+    progress: &mut Sink,
+) -> anyhow::Result<Outcome> {
+    let mut scan = maildir::scan(root)?;
+    if let Some(into) = into {
+        for folder in &mut scan.folders {
+            let name =
+                if folder.name.is_inbox() { into.to_string() } else { format!("{into}/{}", folder.name) };
+            // Before anything is imported: too long or too deep a name must not stop an import half way.
+            folder.name =
+                name.parse().with_context(|| format!("{name:?} cannot be the name of a mailbox"))?;
+        }
+    }
     let skipped = scan.skipped.into_iter();
     let skipped = skipped.map(|skip| Skip { path: skip.path, reason: skip.reason.to_string() }).collect();
     let mut outcome = Outcome { dry_run: how.dry_run, mailboxes: Vec::new(), skipped };
@@ -260,7 +276,8 @@ impl Outcome {
                 let numbers = [row.imported, row.known, row.expunged].map(|number| number.to_string());
                 let mut cells = vec![row.mailbox.clone()];
                 cells.extend(numbers);
-                cells.extend([text::size(row.bytes), row.uids.to_owned()]);
+                let uids = row.uids.split_once(": ").map_or(row.uids, |(short, _)| short);
+                cells.extend([text::size(row.bytes), uids.to_owned()]);
                 cells
             })
             .collect();
@@ -272,7 +289,13 @@ impl Outcome {
             "size",
             "UIDs",
         ];
-        text::table(out, &head, &cells, &[1, 2, 3, 4])
+        text::table(out, &head, &cells, &[1, 2, 3, 4])?;
+        // The reasons beside each mailbox would not fit on a line.
+        let reasons: BTreeSet<&str> = self.mailboxes.iter().map(|row| row.uids).collect();
+        for reason in reasons.iter().filter(|reason| reason.contains(": ")) {
+            writeln!(out, "UIDs: {reason}")?;
+        }
+        Ok(())
     }
 
     /// Messages and bodies that came in, over all mailboxes.

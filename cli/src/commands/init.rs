@@ -7,6 +7,7 @@ use crate::context::Code;
 use crate::endpoint;
 use crate::failure::advice;
 use crate::paths::Setup;
+use crate::text::a;
 
 /// Makes a new account, and its first replica.
 #[derive(Args)]
@@ -39,7 +40,7 @@ impl Init {
             ));
         }
         if self.dry_run {
-            println!("would make an account and its first replica, {} called {name}, in {dir}", self.role);
+            println!("would make an account and its first replica, {} called {name}, in {dir}", a(self.role));
             return Ok(Code::DONE);
         }
         if let Some(parent) = setup.store.parent() {
@@ -60,7 +61,7 @@ impl Init {
                 serde_json::json!({"account": account, "replica": replica, "endpoint": endpoint, "role": self.role})
             );
         } else {
-            println!("account {account}\nreplica {id}, a {}, in {dir}", self.role);
+            println!("account {account}\nreplica {id}, {}, in {dir}", a(self.role));
         }
         Ok(Code::DONE)
     }

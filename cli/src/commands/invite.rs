@@ -1,4 +1,5 @@
 use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::time::Duration;
 
 use clap::Args;
 use postmerge::member::{MAX_ADDRESSES, Role};
@@ -8,6 +9,7 @@ use crate::config::Config;
 use crate::context::{Code, Context};
 use crate::endpoint;
 use crate::failure::Usage;
+use crate::text;
 
 /// Prints a ticket with which one replica can join, once, while this one is served.
 #[derive(Args)]
@@ -18,9 +20,9 @@ pub(crate) struct Invite {
     /// Where this replica is reached; may be said several times. It is told to all peers.
     #[arg(long = "address", value_name = "HOST:PORT")]
     addresses: Vec<String>,
-    /// For how many hours the ticket can be used.
-    #[arg(long, default_value_t = 24, value_name = "HOURS", value_parser = clap::value_parser!(u64).range(1..=8760))]
-    valid: u64,
+    /// For how long the ticket can be used: `90s`, `30m`, `24h`, `7d`; at most a year.
+    #[arg(long, default_value = "24h", value_name = "TIME", value_parser = text::duration)]
+    valid: Duration,
     /// Says what would be done.
     #[arg(long)]
     dry_run: bool,
@@ -37,7 +39,9 @@ impl Invite {
             .into());
         }
         if self.dry_run {
-            writeln!(cx.out, "would invite one {} to {}", self.role, addresses.join(", "))?;
+            let (role, valid) = (text::a(self.role), self.valid.as_secs());
+            let addresses = addresses.join(", ");
+            writeln!(cx.out, "would invite {role} to {addresses}, with a ticket that is good for {valid} s")?;
             return Ok(Code::DONE);
         }
         let endpoint = endpoint::read_key(&cx.setup.store)?.peer_id();
@@ -47,7 +51,7 @@ impl Invite {
             role: self.role,
             addresses,
             endpoint,
-            valid_for: self.valid * 3600,
+            valid_for: self.valid.as_secs(),
         })?;
         writeln!(cx.out, "{ticket}")?;
         cx.out.flush()?;

@@ -1,19 +1,21 @@
 use std::path::PathBuf;
+use std::time::SystemTime;
 
 use anyhow::Context as _;
 use clap::Args;
 use postmerge::member::{Member, Ticket};
 use postmerge::net::{Node, NodeError};
-use postmerge::replica::{LinkError, LinkEvent, Replica};
+use postmerge::replica::{LinkError, LinkEvent, Replica, ReplicaError};
+use postmerge::store::StoreError;
 use postmerge::sync::{Refusal, SessionError};
 
 use super::import::{self, How};
 use crate::context::Code;
-use crate::endpoint;
-use crate::failure::Usage;
+use crate::failure::{Failure, Usage, advice_on};
 use crate::paths::Setup;
 use crate::progress::{self, Sink, Step};
-use crate::text::{count, date};
+use crate::text::{a, count, date};
+use crate::{control, endpoint};
 
 /// Joins an account with a ticket, and does the first sync. If it is cut off, run it again.
 #[derive(Args)]
@@ -44,6 +46,7 @@ impl Join {
             postmerge::maildir::scan(root)?;
         }
         if self.dry_run {
+            ticket.check(now()).map_err(ReplicaError::from)?;
             println!(
                 "would join account {} as {} called {name}, inviter {} at {}, in {}; the ticket is good until {} UTC",
                 ticket.account,
@@ -59,7 +62,8 @@ impl Join {
             std::fs::create_dir_all(parent)?;
         }
         let fresh = !setup.store.join("STORE").exists();
-        let replica = Replica::prepare_join(&setup.store, setup.state(), &ticket)?;
+        let replica = Replica::prepare_join(&setup.store, setup.state(), &ticket);
+        let replica = replica.map_err(|error| occupied(error, setup))?;
         let key = endpoint::read_or_make_key(&setup.store)?;
         let node = Node::new(replica.clone(), endpoint::unlisted(&key, &setup.runtime)?);
         let bodies = adopt.is_none() && !self.no_sync;
@@ -77,7 +81,8 @@ impl Join {
         }
         let mut code = Code::DONE;
         if let Some(root) = adopt {
-            let outcome = import::tree(&replica, &root, How { again: false, dry_run: false }, &mut sink)?;
+            let how = How { again: false, dry_run: false };
+            let outcome = import::tree(&replica, &root, None, how, &mut sink)?;
             outcome.complain();
             let totals = outcome.totals();
             let (bodies, new) = (count(totals["bodies"], "message"), count(totals["imported"], "message"));
@@ -87,13 +92,21 @@ impl Join {
                 let mut meter = Meter::default();
                 let mut progress = |_: &Member, event: &LinkEvent| meter.take(event, &mut sink);
                 for done in setup.runtime.block_on(node.sync(&mut progress)) {
-                    done.result.with_context(|| format!("cannot sync with {}", done.member.name))?;
+                    let Err(error) = done.result else { continue };
+                    sink(Step::End);
+                    // It has joined and has taken what was here; any peer that answers passes that on.
+                    let error =
+                        anyhow::Error::from(error).context(format!("cannot sync with {}", done.member.name));
+                    Failure::of(&error, "join").print(&mut std::io::stderr());
+                    if done.member.replica == ticket.inviter {
+                        code = Code::PARTLY;
+                    }
                 }
             }
         }
         sink(Step::End);
         let (account, status) = (replica.account(), replica.status()?);
-        eprintln!("joined account {account} as replica {}, a {}", status.replica, status.role);
+        eprintln!("joined account {account} as replica {}, {}", status.replica, a(status.role));
         if status.owed_bodies > 0 {
             let owed = count(status.owed_bodies, "message");
             eprintln!("the bodies of {owed} have not arrived yet; `postmerge sync` fetches them");
@@ -112,6 +125,29 @@ impl Join {
             return Err(Usage("the ticket is empty".into()).into());
         }
         Ok(text.parse::<Ticket>()?)
+    }
+}
+
+/// Seconds since 1970.
+fn now() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since.map_or(0, |since| since.as_secs())
+}
+
+/// Says what is in the way.
+fn occupied(error: ReplicaError, setup: &Setup) -> anyhow::Error {
+    let there = format!("there is a replica in {} already", setup.store.display());
+    let hint = "--store DIR names another directory for the new replica";
+    match &error {
+        ReplicaError::Store(StoreError::Locked { .. }) if control::answers(setup) => {
+            advice_on(error, format!("{there}, and it is being served"), hint)
+        }
+        ReplicaError::Store(StoreError::Locked { .. } | StoreError::NotEmpty { .. })
+            if setup.store.join("STORE").exists() =>
+        {
+            advice_on(error, there, hint)
+        }
+        _ => error.into(),
     }
 }
 
@@ -138,7 +174,7 @@ impl Meter {
             Some(total) if total.0 >= before.0 && total.1 >= before.1 => total,
             _ => {
                 self.total = Some(before);
-                sink(Step::Start { what: "messages".into(), messages: Some(before.0), bytes: before.1 });
+                sink(Step::Start { what: "fetching".into(), messages: Some(before.0), bytes: before.1 });
                 before
             }
         };

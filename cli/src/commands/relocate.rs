@@ -1,7 +1,10 @@
 use clap::Args;
-use postmerge::mailbox::MailboxName;
+use postmerge::mailbox::{MailboxName, Uid};
+use postmerge::replica::{Relocated, Replica, ReplicaError};
+use postmerge::uid::Seen;
+use serde_json::json;
 
-use super::select::UidSet;
+use super::select::{self, UidSet};
 use crate::context::{Code, Context};
 use crate::text::count;
 
@@ -24,6 +27,9 @@ struct Relocation {
     /// Says what would be done.
     #[arg(long)]
     dry_run: bool,
+    /// Prints the result as JSON.
+    #[arg(long)]
+    json: bool,
     /// The mailbox.
     mailbox: MailboxName,
     /// The messages: `7`, `3,9`, `10:20`, `5:*`.
@@ -34,33 +40,50 @@ struct Relocation {
 
 impl Move {
     pub(crate) fn run(&self, cx: &mut Context<'_>) -> anyhow::Result<Code> {
-        let Relocation { dry_run, mailbox, uids, target } = &self.what;
-        let (seen, uids) = uids.of(&cx.replica, mailbox)?;
-        if *dry_run {
-            return self.what.say(cx, "move", uids.len());
-        }
-        cx.replica.move_to(seen, &uids, target)?;
-        Ok(Code::DONE)
+        self.what.run(cx, ["move", "moved"], Replica::move_to)
     }
 }
 
 impl Copy {
     pub(crate) fn run(&self, cx: &mut Context<'_>) -> anyhow::Result<Code> {
-        let Relocation { dry_run, mailbox, uids, target } = &self.what;
-        let (seen, uids) = uids.of(&cx.replica, mailbox)?;
-        if *dry_run {
-            return self.what.say(cx, "copy", uids.len());
-        }
-        cx.replica.copy(seen, &uids, target)?;
-        Ok(Code::DONE)
+        self.what.run(cx, ["copy", "copied"], Replica::copy)
     }
 }
 
 impl Relocation {
-    fn say(&self, cx: &mut Context<'_>, what: &str, messages: usize) -> anyhow::Result<Code> {
-        cx.replica.mailbox(&self.target)?;
-        let messages = count(messages as u64, "message");
-        writeln!(cx.out, "would {what} {messages} from mailbox {:?} to {:?}", self.mailbox, self.target)?;
+    fn run(
+        &self,
+        cx: &mut Context<'_>,
+        [would, did]: [&str; 2],
+        act: impl Fn(&Replica, Seen, &[Uid], &MailboxName) -> Result<Relocated, ReplicaError>,
+    ) -> anyhow::Result<Code> {
+        let (mailbox, target) = (&self.mailbox, &self.target);
+        let (seen, uids) = self.uids.of(&cx.replica, mailbox)?;
+        if self.dry_run {
+            cx.replica.mailbox(target)?;
+            let messages = count(uids.len() as u64, "message");
+            writeln!(cx.out, "would {would} {messages} from mailbox {mailbox:?} to {target:?}")?;
+            return Ok(Code::DONE);
+        }
+        let Relocated { into, messages } = act(&cx.replica, seen, &uids, target)?;
+        if self.json {
+            let pairs: Vec<_> = (messages.iter())
+                .map(|message| {
+                    let new = message.uid.map(Uid::value);
+                    json!({"uid": message.from.value(), "new_uid": new, "entry": message.entry.to_string()})
+                })
+                .collect();
+            let uidvalidity = into.map(|into| into.uid_validity.value());
+            cx.json(&json!({"mailbox": target.as_str(), "uidvalidity": uidvalidity, "messages": pairs}))?;
+            return Ok(Code::DONE);
+        }
+        let pairs = messages.iter().filter_map(|message| Some((message.from, message.uid?)));
+        let (old, new): (Vec<Uid>, Vec<Uid>) = pairs.unzip();
+        write!(cx.out, "{did} {} to mailbox {target:?}", count(messages.len() as u64, "message"))?;
+        if !new.is_empty() {
+            write!(cx.out, ": UID {} there, {} here", select::listed(&new), select::listed(&old))?;
+        }
+        writeln!(cx.out)?;
         Ok(Code::DONE)
     }
 }

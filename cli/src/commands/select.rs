@@ -53,6 +53,22 @@ impl UidSet {
     }
 }
 
+/// Writes UIDs as a set is read, in the order given: the set of new UIDs that a copy prints matches that of the old ones.
+pub(crate) fn listed(uids: &[Uid]) -> String {
+    let mut runs: Vec<(u32, u32)> = Vec::new();
+    for uid in uids.iter().map(|uid| uid.value()) {
+        match runs.last_mut() {
+            Some((_, last)) if last.checked_add(1) == Some(uid) => *last = uid,
+            _ => runs.push((uid, uid)),
+        }
+    }
+    let runs = runs.iter().map(|(first, last)| match first == last {
+        true => first.to_string(),
+        false => format!("{first}:{last}"),
+    });
+    runs.collect::<Vec<_>>().join(",")
+}
+
 /// A flag or keyword; the five system flags may be written without their backslash, which shells swallow.
 pub(crate) fn keyword(text: &str) -> Result<Keyword, KeywordError> {
     let system = ["seen", "answered", "flagged", "deleted", "draft"];
@@ -71,6 +87,8 @@ mod tests {
         let uid = |n| Uid::new(n).unwrap();
         let set: UidSet = "7,9:3,5:*".parse().unwrap();
         assert_eq!(set.0, [(uid(7), Some(uid(7))), (uid(3), Some(uid(9))), (uid(5), None)]);
+        assert_eq!(listed(&[1, 2, 3, 7, 5, 6].map(uid)), "1:3,7,5:6");
+        assert_eq!(listed(&[]), "");
         for bad in ["", "0", "a", "1,", "*"] {
             assert!(bad.parse::<UidSet>().is_err(), "{bad:?}");
         }

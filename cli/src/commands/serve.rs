@@ -13,7 +13,7 @@ use crate::config::Config;
 use crate::context::{Code, Serving};
 use crate::control::{self, Control};
 use crate::endpoint;
-use crate::failure::advice;
+use crate::failure::advice_on;
 use crate::paths::Setup;
 
 /// Talks to the peers, and runs the other commands' work, until SIGTERM or Ctrl-C.
@@ -63,7 +63,7 @@ impl Serve {
         control.stop();
         replica.close()?;
         result?;
-        Ok(Code::DONE)
+        Ok(if stop.interrupted { Code::INTERRUPTED } else { Code::DONE })
     }
 
     fn bind(&self, setup: &Setup) -> anyhow::Result<Endpoint> {
@@ -107,7 +107,7 @@ fn open(setup: &Setup) -> anyhow::Result<Replica> {
                 if control::answers(setup) {
                     let hint = "stop that one first, or name another store with --store DIR";
                     let served = format!("{} is served already", setup.store.display());
-                    return Err(anyhow::Error::from(error).context(advice(served, hint)));
+                    return Err(advice_on(error, served, hint));
                 }
                 if start.elapsed() > LOCK_PATIENCE {
                     return Err(error.into());
@@ -123,17 +123,20 @@ fn open(setup: &Setup) -> anyhow::Result<Replica> {
 struct Stop {
     terminate: tokio::signal::unix::Signal,
     interrupt: tokio::signal::unix::Signal,
+    /// Whether it was Ctrl-C.
+    interrupted: bool,
 }
 
 impl Stop {
     fn new() -> anyhow::Result<Stop> {
-        Ok(Stop { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+        let (terminate, interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        Ok(Stop { terminate, interrupt, interrupted: false })
     }
 
     async fn wait(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
+            _ = self.interrupt.recv() => self.interrupted = true,
         }
     }
 }

@@ -88,7 +88,8 @@ impl Sync {
         let error = result.as_ref().err().map(ToString::to_string);
         match result {
             Err(error) => {
-                Failure::of(&error.context(format!("cannot sync with {peer}"))).print(&mut cx.err);
+                let error = error.context(format!("cannot sync with {peer}"));
+                Failure::of(&error, "sync").print(&mut cx.err);
             }
             Ok(()) if !self.json => writeln!(cx.out, "{peer}: in sync")?,
             Ok(()) => {}

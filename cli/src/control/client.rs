@@ -48,10 +48,15 @@ pub(crate) fn call(setup: &Setup) -> anyhow::Result<Option<Code>> {
         started = true;
         match kind {
             kind::OUT => {
+                bars(Step::End);
                 io::stdout().write_all(&body)?;
                 io::stdout().flush()?;
             }
-            kind::ERR => io::stderr().write_all(&body)?,
+            kind::ERR => {
+                // What a command says, it says after its progress, or has failed in the middle of it.
+                bars(Step::End);
+                io::stderr().write_all(&body)?;
+            }
             kind::PROGRESS => bars(serde_json::from_slice(&body)?),
             kind::WANT_INPUT => pump(sender.clone()),
             kind::EXIT => {

@@ -10,7 +10,6 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use clap::Parser;
 use postmerge::replica::Replica;
 
 use super::{PIECE, PROTOCOL, Sender, kind, read_frame};
@@ -122,7 +121,7 @@ impl Host {
                 let _ = steps.send(kind::PROGRESS, &serde_json::to_vec(&step).expect("a step is JSON"));
             })),
         };
-        let code = match Cli::try_parse_from(arguments) {
+        let code = match Cli::read(arguments) {
             Ok(cli) => run(&cli, cx),
             Err(error) => {
                 write!(Output(sender.clone(), kind::ERR), "{error}")?;
@@ -139,7 +138,7 @@ impl Host {
 fn run(cli: &Cli, mut cx: Context<'_>) -> Code {
     let result = cli.command.run(&mut cx).and_then(|code| Ok(cx.out.flush().map(|()| code)?));
     result.unwrap_or_else(|error| {
-        let failure = Failure::of(&error);
+        let failure = Failure::of(&error, &cli.verb);
         failure.print(&mut cx.err);
         failure.code()
     })

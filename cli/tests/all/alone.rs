@@ -71,6 +71,37 @@ fn an_mbox_is_imported_and_what_is_left_alone_is_said() {
 }
 
 #[test]
+fn a_tree_goes_below_a_mailbox_if_that_is_asked() {
+    let world = World::new();
+    write_tree(&world.path("mail"));
+    world.ok("a", &["init"]);
+    world.ok("a", &["import", "mail", "--mailbox", "Old/2025"]);
+    let names = |report: &serde_json::Value| -> Vec<(String, u64)> {
+        let rows = report.as_array().unwrap().iter();
+        rows.map(|row| (row["name"].as_str().unwrap().to_owned(), row["messages"].as_u64().unwrap()))
+            .collect()
+    };
+    let expected = [
+        ("INBOX", 0),
+        ("Old/2025", 36),
+        ("Old/2025/Empty", 0),
+        ("Old/2025/Entwürfe", 2),
+        ("Old/2025/日本/語", 1),
+    ];
+    let mut shown = names(&world.json("a", &["mailboxes", "--json"]));
+    shown.retain(|(name, _)| name != "Old" && name != "Old/2025/日本");
+    assert_eq!(shown, expected.map(|(name, messages)| (name.to_owned(), messages)));
+    assert_eq!(world.json("a", &["messages", "Old/2025/Entwürfe", "--json"])[1]["uid"], 900);
+    let deep = vec!["x"; 200].join("/");
+    assert_ne!(world.run("a", &["import", "mail", "--mailbox", &deep]).code, 0);
+    // The same mail under its own names is other mail.
+    let report = world.json("a", &["import", "mail", "--json"]);
+    let imported =
+        report["mailboxes"].as_array().unwrap().iter().map(|row| row["imported"].as_u64().unwrap());
+    assert_eq!(imported.sum::<u64>(), 39);
+}
+
+#[test]
 fn messages_are_flagged_moved_copied_and_mailboxes_made() {
     let world = World::new();
     world.ok("a", &["init"]);
@@ -80,8 +111,14 @@ fn messages_are_flagged_moved_copied_and_mailboxes_made() {
     }
     world.ok("a", &["flag", "INBOX", "1,3:4", "+seen", "+work", "-flagged"]);
     world.ok("a", &["mailbox", "create", "Lists/Rust", "--special-use", "archive"]);
-    world.ok("a", &["move", "INBOX", "4", "Lists/Rust"]);
-    world.ok("a", &["copy", "INBOX", "1:2", "Lists/Rust"]);
+    let moved = world.ok("a", &["move", "INBOX", "4", "Lists/Rust"]);
+    assert_eq!(moved, "moved 1 message to mailbox \"Lists/Rust\": UID 1 there, 4 here\n");
+    let copied = world.json("a", &["copy", "INBOX", "1:2", "Lists/Rust", "--json"]);
+    let list = world.json("a", &["messages", "Lists/Rust", "--json"]);
+    for (pair, (old, new)) in copied["messages"].as_array().unwrap().iter().zip([(1, 2), (2, 3)]) {
+        assert_eq!((&pair["uid"], &pair["new_uid"]), (&old.into(), &new.into()));
+        assert_eq!(pair["entry"], list[new - 1]["entry"]);
+    }
     world.ok("a", &["expunge", "INBOX", "2:*"]);
     let shown = world.json("a", &["messages", "INBOX", "--json"]);
     assert_eq!(shown.as_array().unwrap().len(), 1);
@@ -110,14 +147,35 @@ fn exit_codes_say_what_happened() {
     world.run("none", &["nonsense"]).fails(2, "nonsense");
     world.ok("a", &["init"]);
     world.run("a", &["init"]).fails(1, "already");
-    world.run("a", &["flag", "INBOX", "1", "seen"]).fails(2, "neither + nor -");
-    world.run("a", &["flag", "INBOX", "1", "+seen"]).fails(1, "no message with UID 1");
+    let misused = world.run("a", &["flag", "INBOX", "1", "seen"]);
+    misused.fails(2, "neither + nor -");
+    misused.fails(2, "`postmerge flag --help`");
+    let unknown = world.run("a", &["flag", "INBOX", "1", "+seen"]);
+    unknown.fails(1, "no message with UID 1");
+    unknown.fails(1, "`postmerge messages \"INBOX\"`");
+    let empty = world.run("a", &["append", "INBOX"]);
+    empty.fails(1, "standard input is empty");
+    empty.fails(1, "Hint: ");
+    world.run("a", &["invite", "--valid", "7"]).fails(2, "30m");
     world.run("a", &["messages", "Nowhere"]).fails(1, "there is no mailbox \"Nowhere\"");
     world.run("a", &["import", "nowhere"]).fails(1, "nowhere");
     world.run("a", &["sync"]).fails(1, "no peer");
     std::fs::create_dir_all(world.path("config/postmerge")).unwrap();
     std::fs::write(world.path("config/postmerge/config.toml"), "listne = 1\n").unwrap();
     world.run("a", &["mailboxes"]).fails(1, "listne");
+}
+
+#[test]
+fn nothing_but_plain_text_is_written_to_a_file() {
+    let world = World::new();
+    world.ok("a", &["init"]);
+    world.append("a", "INBOX", "Subject: one\n\n");
+    let (segment, mut bytes) = files(&world.path("a/log")).pop_last().unwrap();
+    bytes.extend(b"torn");
+    std::fs::write(world.path("a/log").join(segment), bytes).unwrap();
+    let done = world.run("a", &["mailboxes"]);
+    assert!(done.code == 0 && done.err.contains("cut a torn group off the log"), "{done:?}");
+    assert!(done.err.starts_with(" WARN ") && !done.err.contains('\u{1b}'), "{done:?}");
 }
 
 #[test]

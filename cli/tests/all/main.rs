@@ -1,6 +1,8 @@
 //! The program from end to end: its own binary, real processes, sockets and signals, and nothing else.
 
 mod alone;
+mod dovecot;
+mod foreign;
 mod pair;
 mod served;
 mod support;

@@ -88,7 +88,29 @@ fn a_bad_ticket_lets_nobody_in() {
     world.ok("b", &["join", &ticket]);
     world.run("c", &["join", &ticket]).fails(1, "already used");
     assert!(!world.path("c").exists(), "nothing is left of it");
-    world.run("b", &["join", &ticket]).fails(1, "not empty");
+    let again = world.run("b", &["join", &ticket]);
+    again.fails(1, "there is a replica in ");
+    again.fails(1, "Hint: --store DIR");
+    let _second = world.serve("b", &["--offline"]);
+    let served = world.run("b", &["join", &ticket]);
+    served.fails(11, "there is a replica in ");
+    served.fails(11, "already, and it is being served");
+}
+
+#[test]
+fn a_ticket_that_came_too_late_is_of_no_use() {
+    let world = World::new();
+    let (_serve, _) = first(&world, "server");
+    let ticket = world.ok("a", &["invite", "--valid", "1s"]).trim().to_owned();
+    until("the ticket to expire", || world.run("b", &["join", &ticket, "--dry-run"]).code != 0);
+    let late = world.run("b", &["join", &ticket]);
+    late.fails(1, "the ticket expired");
+    late.fails(1, "Hint: ask for a new one");
+    assert!(!world.path("b").exists());
+    assert_eq!(world.json("a", &["peers", "--json"]).as_array().unwrap().len(), 1);
+    // Nothing stands in the way of the next one.
+    let fresh = world.ok("a", &["invite", "--valid", "5m"]).trim().to_owned();
+    world.ok("b", &["join", &fresh]);
 }
 
 #[test]
@@ -97,6 +119,10 @@ fn an_observer_has_uids_of_its_own_and_knows_the_shared_ones() {
     let (_serve, ticket) = first(&world, "observer");
     world.ok("b", &["join", &ticket, "--no-sync"]);
     assert!(world.status("b", "owed_bodies").as_u64().unwrap() > 0);
+    let partly = world.run("b", &["export", "half"]);
+    partly.fails(3, "left out 39 messages");
+    partly.fails(3, "  and 34 more");
+    assert!(partly.err.lines().filter(|line| line.contains("UID ")).count() == 5, "{partly:?}");
     world.ok("b", &["sync"]);
     assert_eq!(world.status("b", "owed_bodies"), 0);
     let shown = world.json("b", &["messages", "INBOX", "--json"]);
@@ -127,6 +153,15 @@ fn a_maildir_that_is_there_already_gives_the_bodies() {
     assert_eq!(after, before, "nothing is doubled");
     world.ok("b", &["sync"]);
     assert_eq!(world.view("a"), world.view("b"));
+    // A peer that is away does not keep anybody from joining.
+    world.ok("b", &["peers", "set-address", "nowhere.invalid:7367"]);
+    world.ok("b", &["sync"]);
+    let ticket = world.ok("a", &["invite", "--role", "server"]).trim().to_owned();
+    write_folder(&world.path("third"), 5, &[(1, "S", b"Subject: only in the third\n\n")]);
+    let third = world.run("c", &["join", &ticket, "--adopt", "third"]);
+    assert!(third.code == 0 && third.err.contains("cannot sync with "), "{third:?}");
+    assert!(third.err.contains("joined account"), "{third:?}");
+    assert_eq!(world.view("a"), world.view("c"));
     assert_eq!(serve.stop(), Some(0));
 }
 
@@ -159,7 +194,9 @@ fn who_is_forgotten_is_sent_away() {
     assert_eq!(world.status("a", "connected"), 1);
     world.ok("a", &["forget", "beta"]);
     until("the conversation to end", || world.status("a", "connected") == 0);
-    world.run("b", &["sync"]).fails(1, "revoked");
+    let refused = world.run("b", &["sync"]);
+    refused.fails(1, "revoked");
+    refused.fails(1, "Hint: this replica was forgotten");
     let peers = world.json("a", &["peers", "--json"]);
     let beta = peers.as_array().unwrap().iter().find(|peer| peer["name"] == "beta").unwrap().clone();
     assert_eq!(beta["status"], "forgotten");

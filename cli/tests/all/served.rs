@@ -81,7 +81,18 @@ fn a_store_whose_daemon_does_not_answer_is_locked() {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(11), "{said}");
     assert!(said.contains(&format!("locked by process {}", serve.pid())), "{said}");
-    world.run("a", &["serve", "--offline"]).fails(11, "served already");
+    let second = world.run("a", &["serve", "--offline"]);
+    second.fails(11, "served already");
+    second.fails(11, "Hint: stop that one first");
+}
+
+#[test]
+fn ctrl_c_and_sigterm_end_the_daemon_with_their_own_codes() {
+    let world = World::new();
+    world.ok("a", &["init"]);
+    let serve = world.serve("a", &["--offline"]);
+    assert_eq!(serve.end(rustix::process::Signal::INT), Some(130));
+    assert_eq!(world.serve("a", &["--offline"]).stop(), Some(0));
 }
 
 #[test]

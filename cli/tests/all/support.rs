@@ -159,8 +159,13 @@ impl Serve {
     }
 
     /// SIGTERM; gives the exit code.
-    pub(crate) fn stop(mut self) -> Option<i32> {
-        signal(self.pid(), rustix::process::Signal::TERM);
+    pub(crate) fn stop(self) -> Option<i32> {
+        self.end(rustix::process::Signal::TERM)
+    }
+
+    /// Sends a signal that ends it; gives the exit code.
+    pub(crate) fn end(mut self, with: rustix::process::Signal) -> Option<i32> {
+        signal(self.pid(), with);
         self.0.wait().unwrap().code()
     }
 
