@@ -286,6 +286,7 @@ impl Reader {
                 self.items.extend(items.into_iter().map(Item::Append));
                 match end {
                     PieceEnd::Text(head) => {
+                        self.items.push_back(Item::Append(AppendItem::Text(head)));
                         self.keep_append(state);
                         self.state = State::Offered(head);
                     }

@@ -155,9 +155,10 @@ impl<'a> Scanner<'a> {
         value.try_into().map_err(|_| Fault { at: start, problem: Problem::Expected(what) })
     }
 
-    /// A number from 1 to 2^32 - 1 without leading zeros (nz-number).
+    /// A number from 1 to 2^32 - 1 (nz-number). Leading zeros, which the grammar has not, do no harm.
     pub(super) fn nz_number(&mut self, what: &'static str) -> Parsed<u32> {
-        if self.peek() == Some(b'0') { Err(self.expected(what)) } else { self.number(what) }
+        let fault = self.expected(what);
+        self.number(what).and_then(|number| if number == 0 { Err(fault) } else { Ok(number) })
     }
 
     /// `"..."`. Octets above 0x7F are taken if they are UTF-8: RFC 9051 allows them once it is enabled, and

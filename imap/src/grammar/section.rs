@@ -107,10 +107,11 @@ pub(super) fn partial(scanner: &mut Scanner<'_>) -> Parsed<Option<Partial>> {
     }
     let start = scanner.number64("the first octet")?;
     scanner.expect(b'.', "\".\"")?;
-    if scanner.peek() == Some(b'0') {
-        return Err(scanner.expected("a length above 0"));
-    }
+    let zero = scanner.expected("a length above 0");
     let length = scanner.number64("a length")?;
+    if length == 0 {
+        return Err(zero);
+    }
     scanner.expect(b'>', "\">\"")?;
     Ok(Some(Partial { start, length }))
 }

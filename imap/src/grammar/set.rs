@@ -252,6 +252,7 @@ mod tests {
             ("559", 23, ""),
             ("20:30", 23, "20:23"),
             ("4:2", 9, "2:4"),
+            ("04:10", 9, "4:9"),
             ("3,1,2,2", 9, "1:3"),
             ("1:*", 0, ""),
             ("*", 0, ""),
@@ -266,7 +267,7 @@ mod tests {
 
     #[test]
     fn what_is_no_set_is_refused() {
-        for bad in ["", "0", "1:", ":1", "1,,2", ",", "01", "4294967296", "-1", "1:0"] {
+        for bad in ["", "0", "1:", ":1", "1,,2", ",", "00", "4294967296", "-1", "1:0"] {
             assert!(sequence_set(&mut Scanner::new(bad.as_bytes())).is_err(), "{bad}");
         }
         assert!(numbered_set(&mut Scanner::new(b"1:*")).is_err());
