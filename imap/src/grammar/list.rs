@@ -3,7 +3,7 @@
 use super::error::{Fault, Parsed, Problem};
 use super::names::NameEncoding;
 use super::pattern::ListPattern;
-use super::scanner::Scanner;
+use super::scanner::{Scanner, Switch};
 use super::status::{StatusItem, status_items};
 
 /// LIST.
@@ -88,16 +88,13 @@ pub(super) fn lsub(scanner: &mut Scanner<'_>, names: NameEncoding) -> Parsed<Lsu
 fn list_select(scanner: &mut Scanner<'_>) -> Parsed<ListSelect> {
     let at = scanner.at();
     let mut select = ListSelect::default();
-    let table: [(&str, fn(&mut ListSelect) -> &mut bool); 4] = [
+    let switches: [Switch<ListSelect>; 4] = [
         ("SUBSCRIBED", |select| &mut select.subscribed),
         ("REMOTE", |select| &mut select.remote),
         ("RECURSIVEMATCH", |select| &mut select.recursive_match),
         ("SPECIAL-USE", |select| &mut select.special_use),
     ];
-    scanner.list_or_empty(|scanner| {
-        *scanner.one_of("a selection option of LIST", &table)?(&mut select) = true;
-        Ok(())
-    })?;
+    scanner.list_or_empty(|scanner| scanner.switch("a selection option of LIST", &switches, &mut select))?;
     if select.recursive_match && !select.subscribed {
         return Err(Fault { at, problem: Problem::Conflict("RECURSIVEMATCH needs SUBSCRIBED") });
     }
@@ -110,7 +107,7 @@ fn list_return(scanner: &mut Scanner<'_>) -> Parsed<ListReturn> {
     }
     scanner.space()?;
     let mut returns = ListReturn::default();
-    let table: [(&str, fn(&mut ListReturn) -> &mut bool); 3] = [
+    let switches: [Switch<ListReturn>; 3] = [
         ("SUBSCRIBED", |returns| &mut returns.subscribed),
         ("CHILDREN", |returns| &mut returns.children),
         ("SPECIAL-USE", |returns| &mut returns.special_use),
@@ -119,10 +116,9 @@ fn list_return(scanner: &mut Scanner<'_>) -> Parsed<ListReturn> {
         if scanner.eat_word("STATUS") {
             scanner.space()?;
             returns.status = status_items(scanner)?;
-        } else {
-            *scanner.one_of("a return option of LIST", &table)?(&mut returns) = true;
+            return Ok(());
         }
-        Ok(())
+        scanner.switch("a return option of LIST", &switches, &mut returns)
     })?;
     Ok(returns)
 }

@@ -54,7 +54,7 @@ pub(super) fn mailbox(scanner: &mut Scanner<'_>, names: NameEncoding) -> Parsed<
     Ok(mailbox_name(&spelled, names))
 }
 
-/// The argument of CREATE: a separator at the end says that mailboxes below will follow, and is no part of the
+/// The new name of CREATE or RENAME: a separator at the end says that mailboxes below will follow, and is no part of the
 /// name (RFC 9051, section 6.3.4).
 pub(super) fn new_mailbox(scanner: &mut Scanner<'_>, names: NameEncoding) -> Parsed<MailboxArg> {
     let spelled = scanner.astring("a mailbox name")?;

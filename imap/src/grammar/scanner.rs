@@ -19,6 +19,9 @@ pub(super) struct LiteralHeader {
     pub(super) binary: bool,
 }
 
+/// The name of an option, and the place in `T` that says that it was given.
+pub(super) type Switch<T> = (&'static str, fn(&mut T) -> &mut bool);
+
 /// Any byte of an atom (ATOM-CHAR): printable ASCII without the specials.
 pub(super) fn is_atom_char(byte: u8) -> bool {
     byte.is_ascii_graphic() && !matches!(byte, b'(' | b')' | b'{' | b'%' | b'*' | b'"' | b'\\' | b']')
@@ -138,6 +141,17 @@ impl<'a> Scanner<'a> {
             .ok_or_else(|| self.expected(what))?;
         self.at += name.len();
         Ok(*value)
+    }
+
+    /// Notes in `options` which of the switches is here.
+    pub(super) fn switch<T>(
+        &mut self,
+        what: &'static str,
+        switches: &[Switch<T>],
+        options: &mut T,
+    ) -> Parsed<()> {
+        *self.one_of(what, switches)?(options) = true;
+        Ok(())
     }
 
     /// A number below 2^63 (number64).

@@ -3,7 +3,7 @@
 use super::command::Numbering;
 use super::error::{Fault, Parsed, Problem};
 use super::fetch::{PartialRange, partial_range};
-use super::scanner::{Scanner, is_atom_char};
+use super::scanner::{Scanner, Switch};
 use super::search_key::{SearchKey, search_keys};
 
 /// SEARCH.
@@ -167,12 +167,9 @@ fn criteria(scanner: &mut Scanner<'_>) -> Parsed<Criteria> {
     Ok(Criteria { charset: Some(charset), keys: search_keys(scanner)? })
 }
 
+/// Any name: one that is not known is answered with BADCHARSET, not BAD.
 fn charset(scanner: &mut Scanner<'_>) -> Parsed<String> {
-    let at = scanner.at();
-    let name = scanner.astring("a charset")?;
-    let valid = !name.is_empty() && name.iter().all(|byte| is_atom_char(*byte));
-    let name = String::from_utf8(name.into_owned()).ok().filter(|_| valid);
-    name.ok_or(Fault { at, problem: Problem::Expected("a charset") })
+    scanner.astring("a charset").map(|name| String::from_utf8_lossy(&name).into_owned())
 }
 
 /// `RETURN (...)` and the space after it.
@@ -183,7 +180,7 @@ fn search_return(scanner: &mut Scanner<'_>) -> Parsed<Option<SearchReturn>> {
     scanner.space()?;
     let at = scanner.at();
     let mut returns = SearchReturn::default();
-    let table: [(&str, fn(&mut SearchReturn) -> &mut bool); 5] = [
+    let switches: [Switch<SearchReturn>; 5] = [
         ("MIN", |returns| &mut returns.min),
         ("MAX", |returns| &mut returns.max),
         ("ALL", |returns| &mut returns.all),
@@ -191,16 +188,14 @@ fn search_return(scanner: &mut Scanner<'_>) -> Parsed<Option<SearchReturn>> {
         ("SAVE", |returns| &mut returns.save),
     ];
     let options = scanner.list_or_empty(|scanner| {
-        if scanner.eat_word("PARTIAL") {
-            scanner.space()?;
-            let again = returns.partial.replace(partial_range(scanner)?).is_some();
-            if again {
-                return Err(scanner.fault(Problem::Conflict("PARTIAL given twice")));
-            }
-        } else {
-            *scanner.one_of("a return option of SEARCH", &table)?(&mut returns) = true;
+        if !scanner.eat_word("PARTIAL") {
+            return scanner.switch("a return option of SEARCH", &switches, &mut returns);
         }
-        Ok(())
+        scanner.space()?;
+        match returns.partial.replace(partial_range(scanner)?) {
+            Some(_) => Err(scanner.fault(Problem::Conflict("PARTIAL given twice"))),
+            None => Ok(()),
+        }
     })?;
     returns.all |= options.is_empty();
     if returns.all && returns.partial.is_some() {

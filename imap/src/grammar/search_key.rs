@@ -26,8 +26,8 @@ pub enum SearchKey {
     Recent,
     /// BCC, CC, FROM, SUBJECT, TO: a text in a field of the envelope.
     Envelope(EnvelopeField, Vec<u8>),
-    /// HEADER: a text in a header field; an empty text asks whether there is such a field.
-    Header(String, Vec<u8>),
+    /// HEADER: a text in the header field of a name; an empty text asks whether there is such a field.
+    Header(Vec<u8>, Vec<u8>),
     /// BODY
     Body(Vec<u8>),
     /// TEXT

@@ -22,8 +22,8 @@ pub enum SectionText {
     HeaderFields {
         /// Whether the named fields are left out rather than taken.
         not: bool,
-        /// Names in the client's spelling and order, printable ASCII without a colon.
-        names: Vec<String>,
+        /// Names in the client's spelling and order. Any octets: a name that no field can have finds none.
+        names: Vec<Vec<u8>>,
     },
     /// The body of a message.
     Text,
@@ -59,7 +59,7 @@ impl Section {
                         if at > 0 {
                             out.push(b' ');
                         }
-                        put_astring(out, name.as_bytes());
+                        put_astring(out, name);
                     }
                     out.push(b')');
                 }
@@ -150,12 +150,6 @@ fn section_text(scanner: &mut Scanner<'_>, in_part: bool) -> Parsed<SectionText>
     }
 }
 
-/// The name of a header field (RFC 5322, section 3.6.8).
-pub(super) fn field_name(scanner: &mut Scanner<'_>) -> Parsed<String> {
-    let name = scanner.astring("the name of a header field")?;
-    let valid = !name.is_empty() && name.iter().all(|byte| byte.is_ascii_graphic() && *byte != b':');
-    match String::from_utf8(name.into_owned()) {
-        Ok(name) if valid => Ok(name),
-        _ => Err(scanner.expected("the name of a header field before this")),
-    }
+pub(super) fn field_name(scanner: &mut Scanner<'_>) -> Parsed<Vec<u8>> {
+    scanner.astring("the name of a header field").map(|name| name.into_owned())
 }

@@ -17,16 +17,22 @@ fn decode(line: &[u8]) -> Option<TheirCommand<'_>> {
     rest.is_empty().then_some(command)
 }
 
-/// What imap-codec takes and we do not, for a reason.
-fn is_ours_alone(command: &TheirCommand<'_>) -> bool {
+/// What imap-codec may take although we do not, for a reason.
+fn may_be_refused(command: &TheirCommand<'_>) -> bool {
     match &command.body {
         // The reader hands them out in pieces; or not offered by this server.
         Theirs::Append { .. }
         | Theirs::GetQuota { .. }
         | Theirs::GetQuotaRoot { .. }
         | Theirs::SetQuota { .. } => true,
-        // It takes algorithms and mechanisms that it does not know.
+        // Algorithms that this server does not know.
         Theirs::Compress { .. } | Theirs::Thread { .. } => true,
+        // An empty response is "=", and nothing after the mechanism is no response.
+        Theirs::Authenticate { initial_response: Some(response), .. } => response.declassify().is_empty(),
+        // It does not look at what VANISHED needs, nor at the 63 bits of mod-sequences.
+        Theirs::Fetch { modifiers, .. } => !modifiers.is_empty(),
+        Theirs::Select { parameters, .. } | Theirs::Examine { parameters, .. } => !parameters.is_empty(),
+        Theirs::Store { modifiers, .. } => !modifiers.is_empty(),
         _ => false,
     }
 }
@@ -139,15 +145,16 @@ fn commands_of_the_table_mean_the_same() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(4_000))]
+    #![proptest_config(ProptestConfig::with_cases(10_000))]
 
     #[test]
     fn what_it_takes_we_take(text in mutated()) {
         let line = [&text, &b"\r\n"[..]].concat();
-        if let Some(theirs) = decode(&line).filter(|theirs| !is_ours_alone(theirs)) {
+        if let Some(theirs) = decode(&line) {
             match parse(&text) {
                 Ok(ours) => same(&ours, &theirs),
-                Err(error) => prop_assert!(false, "{}: {error}: {theirs:?}", String::from_utf8_lossy(&text)),
+                Err(_) if may_be_refused(&theirs) => {}
+                Err(error) => panic!("{}: {error}: {theirs:?}", String::from_utf8_lossy(&text)),
             }
         }
     }

@@ -162,8 +162,9 @@ fn body(out: &mut Vec<u8>, body: &CommandBody) {
         CommandBody::Search(arguments) => {
             word(out, format!("{}SEARCH ", uid(arguments.numbering)));
             returns(out, arguments.returns);
-            if let Some(charset) = &arguments.criteria.charset {
-                word(out, format!("CHARSET {charset} "));
+            if arguments.criteria.charset.is_some() {
+                word(out, "CHARSET ");
+                charset(out, &arguments.criteria);
             }
             keys(out, &arguments.criteria.keys);
         }
@@ -174,7 +175,7 @@ fn body(out: &mut Vec<u8>, body: &CommandBody) {
                 ThreadAlgorithm::References => "REFERENCES",
             };
             word(out, format!("{}THREAD {algorithm} ", uid(arguments.numbering)));
-            word(out, format!("{} ", arguments.criteria.charset.as_deref().unwrap()));
+            charset(out, &arguments.criteria);
             keys(out, &arguments.criteria.keys);
         }
         CommandBody::Fetch(arguments) => fetch(out, arguments),
@@ -284,8 +285,19 @@ fn sort(out: &mut Vec<u8>, arguments: &Sort) {
         format!("{}{key}", if criterion.reverse { "REVERSE " } else { "" })
     };
     list(out, arguments.by.iter().map(criterion));
-    word(out, format!(" {} ", arguments.criteria.charset.as_deref().unwrap()));
+    word(out, " ");
+    charset(out, &arguments.criteria);
     keys(out, &arguments.criteria.keys);
+}
+
+fn charset(out: &mut Vec<u8>, criteria: &Criteria) {
+    let charset = criteria.charset.as_deref().unwrap_or_default();
+    if !charset.is_empty() && charset.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
+        word(out, charset);
+    } else {
+        string(out, charset.as_bytes());
+    }
+    word(out, " ");
 }
 
 fn keys(out: &mut Vec<u8>, keys: &[SearchKey]) {
@@ -322,7 +334,10 @@ pub(super) fn key(out: &mut Vec<u8>, key_: &SearchKey) {
         SearchKey::Envelope(field, text) => {
             named_text(out, &format!("{field:?}").to_ascii_uppercase(), text);
         }
-        SearchKey::Header(field, text) => named_text(out, &format!("HEADER \"{field}\""), text),
+        SearchKey::Header(field, text) => {
+            named_text(out, "HEADER", field);
+            named_text(out, "", text);
+        }
         SearchKey::Body(text) => named_text(out, "BODY", text),
         SearchKey::Text(text) => named_text(out, "TEXT", text),
         SearchKey::Date(of, relation, day) => {
@@ -362,7 +377,11 @@ pub(super) fn key(out: &mut Vec<u8>, key_: &SearchKey) {
 
 fn fetch(out: &mut Vec<u8>, arguments: &Fetch) {
     word(out, format!("{}FETCH {} ", uid(arguments.numbering), messages(&arguments.messages)));
-    list(out, arguments.items.iter().map(fetch_item));
+    for (at, item) in arguments.items.iter().enumerate() {
+        word(out, if at > 0 { " " } else { "(" });
+        out.extend(fetch_item(item));
+    }
+    word(out, ")");
     let mut modifiers = Vec::new();
     modifiers.extend(arguments.changed_since.map(|since| format!("CHANGEDSINCE {}", since.value())));
     modifiers.extend(arguments.partial.map(partial_range));
@@ -373,14 +392,14 @@ fn fetch(out: &mut Vec<u8>, arguments: &Fetch) {
     }
 }
 
-fn fetch_item(item: &FetchItem) -> String {
+fn fetch_item(item: &FetchItem) -> Vec<u8> {
     let part = |part: &[u32]| part.iter().map(u32::to_string).collect::<Vec<_>>().join(".");
     let piece = |piece: &Option<Partial>| match piece {
         Some(Partial { start, length }) => format!("<{start}.{length}>"),
         None => String::new(),
     };
     let peek = |peek: &bool| if *peek { ".PEEK" } else { "" };
-    match item {
+    let text = match item {
         FetchItem::Body => "BODY".into(),
         FetchItem::BodyStructure => "BODYSTRUCTURE".into(),
         FetchItem::Envelope => "ENVELOPE".into(),
@@ -398,15 +417,17 @@ fn fetch_item(item: &FetchItem) -> String {
         FetchItem::Rfc822Header => "RFC822.HEADER".into(),
         FetchItem::Rfc822Text => "RFC822.TEXT".into(),
         FetchItem::Section { peek: peeks, section, partial } => {
-            let mut spelled = Vec::new();
+            let mut spelled = format!("BODY{}", peek(peeks)).into_bytes();
             section.put(&mut spelled);
-            format!("BODY{}{}{}", peek(peeks), String::from_utf8(spelled).unwrap(), piece(partial))
+            word(&mut spelled, piece(partial));
+            return spelled;
         }
         FetchItem::Binary { peek: peeks, part: numbers, partial } => {
             format!("BINARY{}[{}]{}", peek(peeks), part(numbers), piece(partial))
         }
         FetchItem::BinarySize { part: numbers } => format!("BINARY.SIZE[{}]", part(numbers)),
-    }
+    };
+    text.into_bytes()
 }
 
 fn store(out: &mut Vec<u8>, arguments: &Store) {

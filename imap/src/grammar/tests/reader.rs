@@ -214,7 +214,10 @@ fn scenes() -> Vec<(String, Vec<String>)> {
         scene("a APPEND no {201+}\r\nb NOOP\r\n", &["a to no", "message 0 None", "text 201", "overrun"]),
         scene("a APPEND no {200+}\r\n", &["a to no", "message 0 None", "text 200"]),
         scene("a APPEND x\r\nb NOOP\r\n", &["a BAD expected a space at byte 10", "b NOOP"]),
-        scene("a APPEND x (\\Seen {3+}\r\nx\n\r\nb NOOP\r\n", &["a BAD expected \")\" at byte 17", "b NOOP"]),
+        scene(
+            "a APPEND x (\\Seen {3+}\r\nx\n\r\nb NOOP\r\n",
+            &["a BAD expected a flag at byte 18", "b NOOP"],
+        ),
         scene(
             "a APPEND x {1+}\r\nd)\r\nb NOOP\r\n",
             &["a to x", "message 0 None", "text 1", "chunk d", "a BAD expected a space at byte 17", "b NOOP"],

@@ -131,7 +131,7 @@ fn fetch_and_store() {
     ) else {
         panic!()
     };
-    let names = vec!["From".to_owned(), "To".to_owned()];
+    let names = vec![b"From".to_vec(), b"To".to_vec()];
     let section = Section { part: vec![1, 2], text: Some(SectionText::HeaderFields { not: true, names }) };
     let partial = Some(Partial { start: 5, length: 6 });
     assert_eq!(fetch.items[0], FetchItem::Section { peek: true, section, partial });
