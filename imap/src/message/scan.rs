@@ -15,7 +15,7 @@ use super::summary::{self, Facts};
 /// Reads all of `raw` and makes its summary's bytes.
 pub fn make(mut raw: impl Read) -> io::Result<Vec<u8>> {
     let mut maker = Maker::new();
-    let mut buffer = vec![0; 64 * 1024];
+    let mut buffer = vec![0; 16 * 1024];
     loop {
         match raw.read(&mut buffer) {
             Ok(0) => return Ok(maker.finish()),
@@ -149,7 +149,7 @@ impl Maker {
         self.line.head.extend_from_slice(&piece[..piece.len().min(room)]);
     }
 
-    fn end_line(&mut self, text: &[u8], len: u64, break_len: u64) {
+    fn end_line(&mut self, text: &[u8], len: u64, mut break_len: u64) {
         // The same for a line that came in one piece as for one that did not.
         let text = &text[..text.len().min(limits::HEADER)];
         let start = self.at;
@@ -169,6 +169,8 @@ impl Maker {
         } else if self.in_header {
             if text.is_empty() {
                 self.end_header(self.at);
+                // The empty line belongs to the header, even where a boundary follows at once.
+                break_len = 0;
             } else {
                 self.header.add(text);
             }

@@ -8,7 +8,7 @@
 use std::io::{self, Read};
 
 use memchr::memmem::Finder;
-use unicode_normalization::UnicodeNormalization;
+use unicode_normalization::char::decompose_compatible;
 
 use super::parts::{Encoding, Kind, Part, Span};
 use super::summary::Summary;
@@ -258,14 +258,18 @@ fn with_crlf(raw: &[u8]) -> Vec<u8> {
 
 /// Appends text in the form in which texts are compared.
 pub(super) fn fold(text: &str, out: &mut Vec<u8>) {
-    if text.is_ascii() {
+    let (mut rest, mut utf8) = (text, [0; 4]);
+    loop {
+        let len = rest.bytes().position(|byte| !byte.is_ascii()).unwrap_or(rest.len());
         let start = out.len();
-        out.extend_from_slice(text.as_bytes());
+        out.extend_from_slice(&rest.as_bytes()[..len]);
         out[start..].make_ascii_lowercase();
-        return;
-    }
-    let mut utf8 = [0; 4];
-    for c in text.nfkd().flat_map(char::to_lowercase) {
-        out.extend_from_slice(c.encode_utf8(&mut utf8).as_bytes());
+        // One character at a time, so that pieces do not matter.
+        let mut others = rest[len..].chars();
+        let Some(other) = others.next() else { return };
+        decompose_compatible(other, |c| {
+            c.to_lowercase().for_each(|c| out.extend_from_slice(c.encode_utf8(&mut utf8).as_bytes()));
+        });
+        rest = others.as_str();
     }
 }

@@ -44,7 +44,7 @@ enum Escape {
     Blank,
 }
 
-/// Blanks at the end of a line that are dropped at most: a line has 76 characters, and memory has bounds.
+/// Blanks that are held back at most: a line has 76 characters, and memory has bounds.
 const MAX_BLANKS: usize = 1024;
 
 impl Decoder {
@@ -62,7 +62,7 @@ impl Decoder {
         match self {
             Decoder::Identity => out.extend_from_slice(piece),
             Decoder::Base64 { bits, count } => base64_piece(bits, count, piece, out),
-            Decoder::QuotedPrintable(decoder) => piece.iter().for_each(|byte| decoder.byte(*byte, out)),
+            Decoder::QuotedPrintable(decoder) => decoder.piece(piece, out),
         }
     }
 
@@ -108,39 +108,66 @@ static SIX_BITS: [u8; 256] = {
 };
 
 impl QuotedPrintable {
-    fn byte(&mut self, byte: u8, out: &mut Vec<u8>) {
-        match (self.escape, byte) {
-            (Escape::None, b'=') => {
-                out.append(&mut self.blanks);
-                self.escape = Escape::Start;
+    fn piece(&mut self, mut piece: &[u8], out: &mut Vec<u8>) {
+        while let Some((byte, rest)) = piece.split_first() {
+            if self.escape != Escape::None {
+                if self.escaped(*byte, out) {
+                    piece = rest;
+                }
+                continue;
             }
-            (Escape::None, b' ' | b'\t') if self.blanks.len() < MAX_BLANKS => self.blanks.push(byte),
-            (Escape::None, b'\r' | b'\n') => {
-                self.blanks.clear();
-                out.push(byte);
+            let special = memchr::memchr3(b'=', b'\r', b'\n', piece);
+            let (text, rest) = piece.split_at(special.unwrap_or(piece.len()));
+            self.text(text, out);
+            match rest.first() {
+                Some(b'=') => {
+                    out.append(&mut self.blanks);
+                    self.escape = Escape::Start;
+                }
+                Some(line_end) => {
+                    self.blanks.clear();
+                    out.push(*line_end);
+                }
+                None => return,
             }
-            (Escape::None, _) => {
-                out.append(&mut self.blanks);
-                out.push(byte);
-            }
-            (Escape::Start | Escape::Blank, b' ' | b'\t' | b'\r') => self.escape = Escape::Blank,
-            (Escape::Start | Escape::Blank, b'\n') => self.escape = Escape::None,
-            (Escape::Start, _) if byte.is_ascii_hexdigit() => self.escape = Escape::Digit(byte),
+            piece = &rest[1..];
+        }
+    }
+
+    /// Text without line ends and escapes; blanks at its end wait for what follows.
+    fn text(&mut self, text: &[u8], out: &mut Vec<u8>) {
+        let kept = text.iter().rposition(|byte| !matches!(byte, b' ' | b'\t')).map_or(0, |last| last + 1);
+        if kept > 0 {
+            out.append(&mut self.blanks);
+            out.extend_from_slice(&text[..kept]);
+        }
+        self.blanks.extend_from_slice(&text[kept..]);
+        if self.blanks.len() > MAX_BLANKS {
+            out.append(&mut self.blanks);
+        }
+    }
+
+    /// A byte inside of an escape; whether it was used up.
+    fn escaped(&mut self, byte: u8, out: &mut Vec<u8>) -> bool {
+        let (next, is_used) = match (self.escape, byte) {
+            (Escape::Start | Escape::Blank, b' ' | b'\t' | b'\r') => (Escape::Blank, true),
+            (Escape::Start | Escape::Blank, b'\n') => (Escape::None, true),
+            (Escape::Start, _) if byte.is_ascii_hexdigit() => (Escape::Digit(byte), true),
             (Escape::Digit(high), _) if byte.is_ascii_hexdigit() => {
-                self.escape = Escape::None;
                 out.push(hex(high) << 4 | hex(byte));
-            }
-            (Escape::Start | Escape::Blank, _) => {
-                self.escape = Escape::None;
-                out.push(b'=');
-                self.byte(byte, out);
+                (Escape::None, true)
             }
             (Escape::Digit(high), _) => {
-                self.escape = Escape::None;
                 out.extend_from_slice(&[b'=', high]);
-                self.byte(byte, out);
+                (Escape::None, false)
             }
-        }
+            _ => {
+                out.push(b'=');
+                (Escape::None, false)
+            }
+        };
+        self.escape = next;
+        is_used
     }
 }
 
