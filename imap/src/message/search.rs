@@ -2,7 +2,7 @@
 //!
 //! Words are found wherever a person would read them: headers with their encoded words decoded, text parts with
 //! their transfer encoding and charset decoded, upper and lower case and composed and decomposed accents alike
-//! (compatibility decomposition, then lower case). Attachments other than text are not looked into. Text is decoded
+//! (compatibility decomposition, then upper case, much as RFC 5051 has it). Attachments other than text are not looked into. Text is decoded
 //! in pieces; memory does not grow with a message.
 
 use std::io::{self, Read};
@@ -263,12 +263,12 @@ pub(super) fn fold(text: &str, out: &mut Vec<u8>) {
         let len = rest.bytes().position(|byte| !byte.is_ascii()).unwrap_or(rest.len());
         let start = out.len();
         out.extend_from_slice(&rest.as_bytes()[..len]);
-        out[start..].make_ascii_lowercase();
+        out[start..].make_ascii_uppercase();
         // One character at a time, so that pieces do not matter.
         let mut others = rest[len..].chars();
         let Some(other) = others.next() else { return };
         decompose_compatible(other, |c| {
-            c.to_lowercase().for_each(|c| out.extend_from_slice(c.encode_utf8(&mut utf8).as_bytes()));
+            c.to_uppercase().for_each(|c| out.extend_from_slice(c.encode_utf8(&mut utf8).as_bytes()));
         });
         rest = others.as_str();
     }
