@@ -213,17 +213,20 @@ impl Parser<'_> {
             self.rest = rest;
             match byte {
                 b'"' => break,
-                b'\\' => {
-                    if let Some((byte, rest)) = rest.split_first() {
-                        out.push(*byte);
-                        self.rest = rest;
-                    }
-                }
+                b'\\' => self.escaped(&mut out),
                 b'\r' | b'\n' => {}
                 _ => out.push(*byte),
             }
         }
         out
+    }
+
+    /// The byte that a backslash stands before.
+    fn escaped(&mut self, out: &mut Vec<u8>) {
+        if let Some((byte, rest)) = self.rest.split_first() {
+            out.push(*byte);
+            self.rest = rest;
+        }
     }
 
     fn comment(&mut self) -> Vec<u8> {
@@ -237,12 +240,7 @@ impl Parser<'_> {
             }
             match byte {
                 b')' if depth == 0 => break,
-                b'\\' => {
-                    if let Some((byte, rest)) = rest.split_first() {
-                        out.push(*byte);
-                        self.rest = rest;
-                    }
-                }
+                b'\\' => self.escaped(&mut out),
                 b'\r' | b'\n' => {}
                 _ => out.push(*byte),
             }

@@ -59,7 +59,7 @@ impl Partial {
 
 impl Summary<'_> {
     /// Where a section is; of [`SectionText::Fields`] where the header is whose fields are to be filtered. Nothing
-    /// if the message has no such part, which is answered with `NIL`.
+    /// if the message has no such part, which is answered with an empty string or `NIL`.
     pub fn section(&self, section: &Section) -> Option<Span> {
         let parts = self.parts();
         let part = locate(&parts, &section.part)?;

@@ -1,5 +1,6 @@
 //! THREAD (RFC 5256) and THREADID (RFC 8474).
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 
 use super::encode::number;
@@ -18,9 +19,9 @@ pub struct ThreadRow<'a> {
     /// Whether the subject is one of a reply or forward.
     pub is_reply: bool,
     /// Its Message-ID, if it has a valid one.
-    pub id: Option<&'a [u8]>,
+    pub id: Option<Cow<'a, [u8]>>,
     /// The messages it refers to, oldest first.
-    pub references: Vec<&'a [u8]>,
+    pub references: Vec<Cow<'a, [u8]>>,
 }
 
 impl<'a> ThreadRow<'a> {
@@ -47,21 +48,21 @@ impl Summary<'_> {
     /// names the message's body.
     pub fn thread_id(&self) -> Option<String> {
         let root = first_reference(self).or_else(|| own_id(self))?;
-        let hash = blake3::hash(root);
+        let hash = blake3::hash(&root);
         Some(format!("T{}", data_encoding::BASE64URL_NOPAD.encode(&hash.as_bytes()[..16])))
     }
 }
 
-fn own_id<'a>(summary: &Summary<'a>) -> Option<&'a [u8]> {
+fn own_id<'a>(summary: &Summary<'a>) -> Option<Cow<'a, [u8]>> {
     ids(header::first(summary.header(), "message-id")?.value).next()
 }
 
-fn first_reference<'a>(summary: &Summary<'a>) -> Option<&'a [u8]> {
+fn first_reference<'a>(summary: &Summary<'a>) -> Option<Cow<'a, [u8]>> {
     let of = |name| header::first(summary.header(), name).and_then(|field| ids(field.value).next());
     of("references").or_else(|| of("in-reply-to"))
 }
 
-fn references<'a>(summary: &Summary<'a>) -> Vec<&'a [u8]> {
+fn references<'a>(summary: &Summary<'a>) -> Vec<Cow<'a, [u8]>> {
     let mut found: Vec<_> = header::first(summary.header(), "references")
         .map(|field| ids(field.value).collect())
         .unwrap_or_default();
@@ -75,22 +76,27 @@ fn references<'a>(summary: &Summary<'a>) -> Vec<&'a [u8]> {
     found
 }
 
-/// The message ids of a field, without angles.
-fn ids(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+/// The message ids of a field, without angles and quoting. Blanks inside are where a long field was broken.
+fn ids(value: &[u8]) -> impl Iterator<Item = Cow<'_, [u8]>> {
     let mut rest = value;
     std::iter::from_fn(move || {
         loop {
             rest = &rest[memchr::memchr(b'<', rest)? + 1..];
-            let end = rest.iter().position(|byte| matches!(byte, b'<' | b'>'))?;
-            let id = &rest[..end];
-            if rest[end] == b'>' {
-                rest = &rest[end + 1..];
-                if memchr::memchr(b'@', id).is_some() && !id.iter().any(u8::is_ascii_whitespace) {
-                    return Some(id);
-                }
+            let (id, after) = rest.split_at(memchr::memchr2(b'<', b'>', rest)?);
+            rest = after;
+            if rest.starts_with(b">") && memchr::memchr(b'@', id).is_some() {
+                return Some(normal(id));
             }
         }
     })
+}
+
+fn normal(id: &[u8]) -> Cow<'_, [u8]> {
+    let is_kept = |byte: &u8| !byte.is_ascii_whitespace() && !matches!(byte, b'"' | b'\\');
+    match id.iter().all(is_kept) {
+        true => Cow::Borrowed(id),
+        false => Cow::Owned(id.iter().copied().filter(is_kept).collect()),
+    }
 }
 
 /// Threads: trees of messages, and of dummies for messages that are not there.
@@ -207,7 +213,7 @@ struct Linker<'a> {
 }
 
 impl<'a> Linker<'a> {
-    fn new(rows: &[ThreadRow<'a>]) -> Linker<'a> {
+    fn new(rows: &'a [ThreadRow<'_>]) -> Linker<'a> {
         let mut linker = Linker {
             forest: Forest::default(),
             by_id: HashMap::new(),
@@ -217,7 +223,7 @@ impl<'a> Linker<'a> {
         for (index, row) in rows.iter().enumerate() {
             let node = linker.node(Some(index), row.number);
             linker.nodes.push(node);
-            if let Some(id) = row.id {
+            if let Some(id) = &row.id {
                 // Of two messages with one id the second has none (RFC 5256, section 3).
                 linker.by_id.entry(id).or_insert(node);
             }
@@ -241,7 +247,7 @@ impl<'a> Linker<'a> {
         node
     }
 
-    fn link(&mut self, rows: &[ThreadRow<'a>]) {
+    fn link(&mut self, rows: &'a [ThreadRow<'_>]) {
         for (row, node) in rows.iter().zip(self.nodes.clone()) {
             if let Some(last) = row.references.last() {
                 let parent = self.named(last);

@@ -11,8 +11,8 @@ fn row<'a>(number: u32, date: i64, subject: &str, id: &'a str, references: &[&'a
         date,
         subject: base.into_bytes(),
         is_reply,
-        id: Some(id.as_bytes()).filter(|id| !id.is_empty()),
-        references: references.iter().map(|id| id.as_bytes()).collect(),
+        id: Some(id.as_bytes().into()).filter(|_| !id.is_empty()),
+        references: references.iter().map(|id| id.as_bytes().into()).collect(),
     }
 }
 
@@ -184,11 +184,15 @@ fn rows_come_from_summaries() {
     );
     let row = ThreadRow::new(7, 99, &Summary::read(&bytes).unwrap());
     assert_eq!((row.number, row.date, row.is_reply), (7, 86_400, true));
-    assert_eq!((row.id, row.references), (Some(&b"a@b"[..]), vec![&b"c@d"[..]]));
+    assert_eq!((row.id, row.references), (Some(b"a@b"[..].into()), vec![b"c@d"[..].into()]));
     assert_eq!(row.subject, "STRASSE".as_bytes());
-    let bytes = made("References: <no at sign> <a@b> <c@d> <unclosed@x\nIn-Reply-To: <z@z>\n\n");
+    let bytes =
+        made("References: <no at sign> <\"a\"@b> <c@\n d> <<e@f> <unclosed@x\nIn-Reply-To: <z@z>\n\n");
     let row = ThreadRow::new(1, 99, &Summary::read(&bytes).unwrap());
-    assert_eq!((row.date, row.id, row.references), (99, None, vec![&b"a@b"[..], &b"c@d"[..]]));
+    assert_eq!(
+        (row.date, row.id, row.references),
+        (99, None, vec![b"a@b"[..].into(), b"c@d"[..].into(), b"e@f"[..].into()])
+    );
 }
 
 #[test]
