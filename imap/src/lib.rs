@@ -8,6 +8,13 @@
 
 pub mod auth;
 pub mod grammar;
+mod listener;
 pub mod message;
+mod session;
+mod summaries;
 mod uids;
 pub mod view;
+
+pub use listener::{Limits, Mode, Server, Tls, TlsError};
+pub use session::{OUTPUT, Opened, Session, SessionEvent, Settings};
+pub use summaries::Indexer;

@@ -24,6 +24,13 @@ impl<'a> FetchRow<'a> {
         FetchRow { responses, first: true }
     }
 
+    pub(super) fn resume(responses: &'a mut Responses, first: bool) -> FetchRow<'a> {
+        FetchRow { responses, first }
+    }
+
+    /// Leaves the response as it is, to be gone on with by [`Responses::resume_fetch`].
+    pub fn pause(self) {}
+
     /// Completes the response.
     pub fn end(self) {
         self.responses.out.push(b')');

@@ -1,6 +1,5 @@
 //! Responses to bytes.
 
-use data_encoding::BASE64;
 use postmerge::mailbox::{Keyword, MailboxId, MailboxName, ModSeq, SpecialUse, Uid, UidValidity};
 
 use super::code::Code;
@@ -176,10 +175,10 @@ impl Responses {
         self.end();
     }
 
-    /// The server's part of AUTHENTICATE.
-    pub fn challenge(&mut self, octets: &[u8]) {
+    /// The server's part of AUTHENTICATE, in base64.
+    pub fn challenge(&mut self, base64: &str) {
         self.out.extend_from_slice(b"+ ");
-        self.out.extend_from_slice(BASE64.encode(octets).as_bytes());
+        self.out.extend_from_slice(base64.as_bytes());
         self.end();
     }
 
@@ -343,6 +342,12 @@ impl Responses {
     /// What FETCH tells of the message with a UID, once UIDONLY is enabled (RFC 9586).
     pub fn uid_fetch(&mut self, uid: Uid) -> FetchRow<'_> {
         FetchRow::begin(self, uid.value(), "UIDFETCH (")
+    }
+
+    /// Goes on with a FETCH response that was left between two items, or within the octets of a literal; `first` if no item
+    /// was written yet. For a session that sends what it has before it writes the rest.
+    pub fn resume_fetch(&mut self, first: bool) -> FetchRow<'_> {
+        FetchRow::resume(self, first)
     }
 
     pub(super) fn end(&mut self) {

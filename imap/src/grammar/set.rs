@@ -39,6 +39,12 @@ impl SequenceNumber {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SequenceSet(Vec<(SequenceNumber, SequenceNumber)>);
 
+impl From<SequenceNumber> for SequenceSet {
+    fn from(number: SequenceNumber) -> SequenceSet {
+        SequenceSet(vec![(number, number)])
+    }
+}
+
 impl SequenceSet {
     /// The ranges in the client's order; a single number is a range of one. Ends may be swapped.
     pub fn ranges(&self) -> &[(SequenceNumber, SequenceNumber)] {
@@ -88,6 +94,11 @@ impl NumberSet {
             }
         }
         if sorted { set } else { NumberSet::normalise(set.0) }
+    }
+
+    /// Takes ranges in any order.
+    pub fn from_ranges(ranges: impl IntoIterator<Item = RangeInclusive<u32>>) -> NumberSet {
+        NumberSet::normalise(ranges.into_iter().filter(|range| !range.is_empty()).map(RangeInclusive::into_inner).collect())
     }
 
     /// Takes ranges whose ends are in order, themselves in any order.

@@ -45,8 +45,8 @@ fn status_responses() {
     let error = Command::parse(b"a1 NONSENSE", NameEncoding::Utf8).unwrap_err();
     assert_eq!(line(|out| out.bad(&error)), "a1 BAD unknown command at byte 3");
     assert_eq!(line(|out| out.continuation("go on")), "+ go on");
-    assert_eq!(line(|out| out.challenge(b"")), "+ ");
-    assert_eq!(line(|out| out.challenge(b"ab")), "+ YWI=");
+    assert_eq!(line(|out| out.challenge("")), "+ ");
+    assert_eq!(line(|out| out.challenge("YWI=")), "+ YWI=");
 }
 
 #[test]

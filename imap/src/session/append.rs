@@ -1,0 +1,158 @@
+//! APPEND and REPLACE (RFC 9051, section 6.3.12; RFC 3502, RFC 8508): messages are streamed into the replica's bodies.
+
+use postmerge::mailbox::{MailboxName, Uid};
+use postmerge::replica::NewMessage;
+use postmerge::store::BodyWriter;
+
+use super::done::{Done, Failed, Reply};
+use super::mailboxes::named;
+use super::store::keywords;
+use super::{Kind, Running, Session, State};
+use crate::grammar::{Append, AppendItem, Code, MessageHead, MessageSet, NumberSet, Numbering, SequenceNumber, Tag};
+use crate::message::Maker;
+
+/// Messages of one APPEND: all of them become one change, and clients that know MULTIAPPEND send some hundred at once.
+const MAX_MESSAGES: usize = 1000;
+
+/// An APPEND or REPLACE under way.
+pub(super) struct AppendRun {
+    pub(super) tag: Tag,
+    to: MailboxName,
+    replaces: Option<Uid>,
+    head: Option<MessageHead>,
+    body: Option<(BodyWriter, Maker)>,
+    messages: Vec<NewMessage>,
+    summaries: Vec<Vec<u8>>,
+}
+
+impl Session {
+    /// Begins, unless it cannot be done anyway: then the client is told before it sends its message, if it waits for that.
+    pub(super) fn append(&mut self, append: Append) {
+        let tag = append.tag.clone();
+        match self.begin_append(append) {
+            Ok(run) => self.running = Some(Running::Append(Box::new(run))),
+            Err(failed) => self.refuse_append(&tag, failed),
+        }
+    }
+
+    fn begin_append(&mut self, append: Append) -> Result<AppendRun, Failed> {
+        let replica = self.replica()?;
+        let to = named(append.mailbox)?;
+        if replica.snapshot()?.find(&to)?.is_none() {
+            return Err(Failed::No(Some(Code::TryCreate), "there is no such mailbox".into()));
+        }
+        let replaces = append.replaces.map(|(numbering, number)| self.replaced(numbering, number)).transpose()?;
+        Ok(AppendRun {
+            tag: append.tag,
+            to,
+            replaces,
+            head: None,
+            body: None,
+            messages: Vec::new(),
+            summaries: Vec::new(),
+        })
+    }
+
+    fn replaced(&self, numbering: Numbering, number: SequenceNumber) -> Result<Uid, Failed> {
+        if self.selected()?.read_only {
+            return Err(Failed::No(Some(Code::ReadOnly), "the mailbox was selected to be read only".into()));
+        }
+        let set = MessageSet::Numbers(number.into());
+        let found = self.target_uids(&set, numbering)?.pop();
+        found.ok_or_else(|| Failed::No(Some(Code::NonExistent), "there is no such message".into()))
+    }
+
+    /// Takes a piece of the command.
+    pub(super) fn append_item(&mut self, mut run: Box<AppendRun>, item: AppendItem) {
+        let tag = run.tag.clone();
+        match self.take_piece(&mut run, item) {
+            Ok(None) => self.running = Some(Running::Append(run)),
+            Ok(Some(done)) => self.finish(&tag, Kind::Other, Ok(done)),
+            Err(failed) => self.refuse_append(&tag, failed),
+        }
+    }
+
+    fn refuse_append(&mut self, tag: &Tag, failed: Failed) {
+        self.reader.refuse();
+        self.next = None;
+        self.finish(tag, Kind::Other, Err(failed));
+    }
+
+    fn take_piece(&mut self, run: &mut AppendRun, item: AppendItem) -> Result<Option<Done>, Failed> {
+        match item {
+            AppendItem::Begin(_) => return Err(Failed::Bad("APPEND within APPEND")),
+            AppendItem::Message(_) if run.messages.len() >= MAX_MESSAGES => {
+                return Err(Failed::No(Some(Code::Limit), format!("{MAX_MESSAGES} messages are the most")));
+            }
+            AppendItem::Message(head) => run.head = Some(head),
+            AppendItem::Url(_) => {
+                return Err(Failed::No(Some(Code::Cannot), "CATENATE is not offered".into()));
+            }
+            AppendItem::Text(head) => {
+                if head.size > postmerge::blob::MAX_BLOB {
+                    return Err(Failed::No(Some(Code::TooBig), "the message is too large".into()));
+                }
+                run.body = Some((self.replica()?.body_writer(), Maker::new()));
+                if head.synchronizing {
+                    self.out.continuation("go on");
+                }
+                self.reader.accept();
+            }
+            AppendItem::Chunk(bytes) => {
+                if let Some((body, summary)) = &mut run.body {
+                    body.push(&bytes).map_err(postmerge::replica::ReplicaError::from)?;
+                    summary.push(&bytes);
+                }
+            }
+            AppendItem::MessageEnd => run.end_message()?,
+            AppendItem::End => return self.end_append(run).map(Some),
+        }
+        Ok(None)
+    }
+
+    fn end_append(&mut self, run: &mut AppendRun) -> Result<Done, Failed> {
+        let replica = self.replica()?.clone();
+        let messages = std::mem::take(&mut run.messages);
+        let blobs: Vec<_> = messages.iter().map(|message| message.body).collect();
+        let added = match replica.append_all(&run.to, messages) {
+            // It was there when the command began.
+            Err(error) if is_missing(&error) => {
+                return Ok(Done::no(Code::TryCreate, "the mailbox was deleted meanwhile"));
+            }
+            added => added?,
+        };
+        replica.put_summaries(blobs.into_iter().zip(std::mem::take(&mut run.summaries)).collect())?;
+        let uids = NumberSet::from_numbers(added.messages.iter().filter_map(|message| message.uid).map(Uid::value));
+        let reply = added.into.map_or(Reply::None, |into| Reply::Appended(into.uid_validity, uids));
+        let Some(replaced) = run.replaces else { return Ok(Done::ok_with(reply, "added")) };
+        // RFC 8508, section 3.4: the new message is told first, then the old one goes.
+        self.out.status(None, crate::grammar::Condition::Ok, reply.code(), "added");
+        if let State::Selected(replica, selected) = &self.state {
+            replica.expunge(selected.seen, &[replaced])?;
+        }
+        self.tell(true)?;
+        Ok(Done::ok("replaced"))
+    }
+}
+
+impl AppendRun {
+    fn end_message(&mut self) -> Result<(), Failed> {
+        let (Some(head), Some((body, summary))) = (self.head.take(), self.body.take()) else {
+            return Err(Failed::Bad("a message without a text"));
+        };
+        if body.length() == 0 {
+            return Err(Failed::No(Some(Code::Cannot), "an empty message".into()));
+        }
+        let (blob, _) = body.finish().map_err(postmerge::replica::ReplicaError::from)?;
+        let internal_date = head.date.map(|date| date.seconds);
+        self.messages.push(NewMessage { body: blob, keywords: keywords(&head.flags), internal_date });
+        self.summaries.push(summary.finish());
+        Ok(())
+    }
+}
+
+fn is_missing(error: &postmerge::replica::ReplicaError) -> bool {
+    use postmerge::replica::ReplicaError;
+    use postmerge::uid::AccountError;
+    matches!(error, ReplicaError::Account(AccountError::NoMailbox { .. }))
+}

@@ -1,0 +1,448 @@
+//! FETCH (RFC 9051, section 6.4.5): messages are read in batches, texts in pieces, and a step ends when enough waits for
+//! the client.
+
+use std::collections::VecDeque;
+use std::io::Read;
+use std::time::{Duration, Instant};
+
+use postmerge::blob::BlobId;
+use postmerge::mailbox::{Keyword, MailboxId, Uid};
+use postmerge::replica::{Replica, ReplicaError, Snapshot};
+use postmerge::store::BodyReader;
+use postmerge::uid::{KeywordChange, Shown};
+
+use super::done::{Done, Failed};
+use super::select::{HIGHEST_UID, hidden};
+use super::selected::Selected;
+use super::{OUTPUT, Running, Session, State};
+use crate::grammar::{self, Code, Fetch, FetchItem, FetchRow, MessageSet, NumberSet, Numbering, Responses, Tag};
+use crate::message::{self, Section, SectionText, Summary, TransferError, filter_fields};
+use crate::summaries::{BATCH, summaries, unreadable};
+
+/// How long a client waits for a body that a peer has. Clients give up after 30 s or more.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A FETCH under way.
+pub(super) struct FetchRun {
+    tag: Tag,
+    pub(super) numbering: Numbering,
+    items: Vec<FetchItem>,
+    /// Sequence numbers and UIDs of messages still to be read, ascending.
+    targets: VecDeque<(u32, u32)>,
+    /// Messages that were read, with their summaries if those are needed.
+    ready: VecDeque<Ready>,
+    current: Option<Current>,
+    /// A body that a peer is asked for, and until when.
+    awaited: Option<(BlobId, Instant)>,
+    /// Whether some messages were expunged before they could be told.
+    gone: bool,
+    /// Bodies that nobody gave in time.
+    unavailable: usize,
+}
+
+struct Ready {
+    seq: u32,
+    message: Shown,
+    summary: Option<Vec<u8>>,
+}
+
+/// A message some of whose items are written.
+struct Current {
+    ready: Ready,
+    /// How many items are written.
+    written: usize,
+    text: Option<Box<dyn Read + Send>>,
+}
+
+impl FetchRun {
+    /// Whether a step can do something; otherwise a body is awaited.
+    pub(super) fn has_work(&self, stale: bool) -> bool {
+        self.awaited.is_none() || stale
+    }
+
+    /// When to give up waiting.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.awaited.map(|(_, deadline)| deadline)
+    }
+
+    /// Goes on without the body that is awaited.
+    pub(super) fn give_up(&mut self) {
+        if self.awaited.take().is_some() {
+            self.ready.pop_front();
+            self.unavailable += 1;
+        }
+    }
+
+    fn needs_summary(&self) -> bool {
+        let from_index = |item: &FetchItem| {
+            use FetchItem::{EmailId, Flags, InternalDate, ModSeq, SaveDate, Uid};
+            matches!(item, EmailId | Flags | InternalDate | ModSeq | SaveDate | Uid)
+        };
+        !self.items.iter().all(from_index)
+    }
+}
+
+impl Session {
+    pub(super) fn fetch(&mut self, tag: Tag, fetch: Fetch) -> Result<Done, Failed> {
+        self.enabled.condstore |= fetch.changed_since.is_some() || fetch.items.contains(&FetchItem::ModSeq);
+        if fetch.vanished && !(self.enabled.qresync && fetch.numbering == Numbering::Uid && fetch.changed_since.is_some()) {
+            return Ok(Done::bad("VANISHED needs QRESYNC, UID FETCH and CHANGEDSINCE"));
+        }
+        let mut targets = self.targets(&fetch.messages, fetch.numbering)?;
+        let State::Selected(replica, selected) = &mut self.state else { return Err(Failed::unselected()) };
+        let snapshot = replica.snapshot_of(selected.seen.mailbox)?;
+        if let Some(since) = fetch.changed_since {
+            let changes = snapshot.changed_since(selected.seen.mailbox, since)?;
+            if fetch.vanished {
+                let vanished = match &changes {
+                    Some(changes) => NumberSet::from_numbers(changes.vanished.iter().map(|uid| uid.value())),
+                    None => hidden(&snapshot, selected.seen.mailbox)?,
+                };
+                let asked = match &fetch.messages {
+                    MessageSet::Numbers(set) => set.resolve(HIGHEST_UID),
+                    MessageSet::Saved => selected.saved.clone(),
+                };
+                self.out.vanished(true, &vanished.intersection(&asked));
+            }
+            if let Some(changes) = changes {
+                let changed = NumberSet::from_numbers(changes.changed.iter().map(|message| message.uid.value()));
+                targets.retain(|(_, uid)| changed.contains(*uid));
+            }
+        }
+        drop(snapshot);
+        if let Some(partial) = fetch.partial {
+            targets = targets[partial.places(targets.len())].to_vec();
+        }
+        if fetch.items.iter().any(FetchItem::sets_seen) && !selected.read_only {
+            mark_seen(replica, selected, &targets)?;
+        }
+        let mut items = fetch.items;
+        if fetch.changed_since.is_some() && !items.contains(&FetchItem::ModSeq) {
+            items.push(FetchItem::ModSeq);
+        }
+        if fetch.numbering == Numbering::Uid && !items.contains(&FetchItem::Uid) && !self.enabled.uid_only {
+            items.insert(0, FetchItem::Uid);
+        }
+        self.running = Some(Running::Fetch(Box::new(FetchRun {
+            tag,
+            numbering: fetch.numbering,
+            items,
+            targets: targets.into(),
+            ready: VecDeque::new(),
+            current: None,
+            awaited: None,
+            gone: false,
+            unavailable: 0,
+        })));
+        Ok(Done::Runs)
+    }
+
+    /// Writes until enough waits for the client, a body has to be awaited, or all is told.
+    pub(super) fn fetch_on(&mut self, mut run: Box<FetchRun>, now: Instant) -> (Tag, Result<Done, Failed>) {
+        let tag = run.tag.clone();
+        let done = self.write_fetch(&mut run, now);
+        if matches!(done, Ok(Done::Runs)) {
+            self.running = Some(Running::Fetch(run));
+        }
+        (tag, done)
+    }
+
+    fn write_fetch(&mut self, run: &mut FetchRun, now: Instant) -> Result<Done, Failed> {
+        let State::Selected(replica, selected) = &mut self.state else { return Err(Failed::unselected()) };
+        while self.out.len() < OUTPUT {
+            if let Some(current) = run.current.take() {
+                run.current = put_items(replica, &run.items, current, &mut self.out)?;
+                continue;
+            }
+            let Some(next) = run.ready.front() else {
+                if run.targets.is_empty() {
+                    return Ok(run.done());
+                }
+                run.read_on(replica, selected.seen.mailbox)?;
+                selected.name_keywords(run.ready.iter().map(|ready| &ready.message), &mut self.out);
+                continue;
+            };
+            if run.needs_summary() && next.summary.is_none() {
+                let blob = next.message.blob;
+                let Some(summary) = summaries(replica, &[blob])?.pop().flatten() else {
+                    if run.awaited.is_none_or(|(awaited, _)| awaited != blob) {
+                        // replica.want(blob)?;
+                        run.awaited = Some((blob, now + PATIENCE));
+                    }
+                    self.stale = false;
+                    return Ok(Done::Runs);
+                };
+                run.ready[0].summary = Some(summary);
+            }
+            run.awaited = None;
+            if let Some(ready) = run.ready.pop_front() {
+                match self.enabled.uid_only {
+                    true => self.out.uid_fetch(ready.message.uid).pause(),
+                    false => self.out.fetch(ready.seq).pause(),
+                }
+                run.current = Some(Current { ready, written: 0, text: None });
+            }
+        }
+        Ok(Done::Runs)
+    }
+}
+
+impl FetchRun {
+    fn done(&self) -> Done {
+        match (self.unavailable, self.gone) {
+            (0, false) => Done::ok("these are the messages"),
+            (0, true) => Done::no(Code::ExpungeIssued, "some of the messages are expunged"),
+            (count, _) => Done::no(Code::Unavailable, format!("{count} bodies have not arrived here yet")),
+        }
+    }
+}
+
+fn mark_seen(replica: &Replica, selected: &Selected, targets: &[(u32, u32)]) -> Result<(), Failed> {
+    let uids: Vec<Uid> = targets.iter().filter_map(|(_, uid)| Uid::new(*uid)).collect();
+    let change = KeywordChange::Edit { set: [Keyword::seen()].into(), clear: Default::default() };
+    replica.store_keywords(selected.seen, &uids, &change, None)?;
+    Ok(())
+}
+
+impl FetchRun {
+    /// Reads the next messages.
+    fn read_on(&mut self, replica: &Replica, mailbox: MailboxId) -> Result<(), Failed> {
+        let wanted: Vec<(u32, u32)> = self.targets.drain(..self.targets.len().min(BATCH)).collect();
+        let found = read(&replica.snapshot_of(mailbox)?, mailbox, &wanted)?;
+        self.gone |= found.len() < wanted.len();
+        let mut ready: Vec<Ready> =
+            found.into_iter().map(|(seq, message)| Ready { seq, message, summary: None }).collect();
+        if self.needs_summary() {
+            let blobs: Vec<BlobId> = ready.iter().map(|ready| ready.message.blob).collect();
+            for (ready, summary) in ready.iter_mut().zip(summaries(replica, &blobs)?) {
+                ready.summary = summary;
+            }
+        }
+        self.ready.extend(ready);
+        Ok(())
+    }
+}
+
+/// Messages by sequence number and UID, ascending, with one pass over the index where they stand close together. Expunged
+/// ones are left out.
+pub(super) fn read(
+    snapshot: &Snapshot,
+    mailbox: MailboxId,
+    wanted: &[(u32, u32)],
+) -> Result<Vec<(u32, Shown)>, Failed> {
+    let (Some((_, first)), Some((_, last))) = (wanted.first(), wanted.last()) else { return Ok(Vec::new()) };
+    let span = (last - first) as usize + 1;
+    let mut found: Vec<Shown> = Vec::with_capacity(wanted.len());
+    if span <= wanted.len() * 4 {
+        if let Some(from) = Uid::new(*first) {
+            found = snapshot.messages(mailbox, from, span)?;
+        }
+    } else {
+        for uid in wanted.iter().filter_map(|(_, uid)| Uid::new(*uid)) {
+            found.extend(snapshot.message(mailbox, uid)?);
+        }
+    }
+    let mut found = found.into_iter().peekable();
+    let mut read = Vec::with_capacity(wanted.len());
+    for (seq, uid) in wanted {
+        while found.next_if(|message| message.uid.value() < *uid).is_some() {}
+        read.extend(found.next_if(|message| message.uid.value() == *uid).map(|message| (*seq, message)));
+    }
+    Ok(read)
+}
+
+/// Writes items of a message; gives it back if a text of it goes on.
+fn put_items(
+    replica: &Replica,
+    items: &[FetchItem],
+    mut current: Current,
+    out: &mut Responses,
+) -> Result<Option<Current>, Failed> {
+    loop {
+        if let Some(text) = &mut current.text {
+            let room = OUTPUT.saturating_sub(out.len());
+            if room == 0 {
+                return Ok(Some(current));
+            }
+            let mut piece = vec![0; room];
+            match text.read(&mut piece).map_err(|error| Failed::HalfWritten(unreadable(error)))? {
+                0 => current.text = None,
+                len => out.resume_fetch(false).octets(&piece[..len]),
+            }
+            continue;
+        }
+        let mut row = out.resume_fetch(current.written == 0);
+        let Some(item) = items.get(current.written) else {
+            row.end();
+            return Ok(None);
+        };
+        current.written += 1;
+        let summary = current.ready.summary.as_deref().and_then(|bytes| Summary::read(bytes).ok());
+        let text = Texts { replica, message: &current.ready.message, summary };
+        current.text = text.put(item, &mut row)?;
+    }
+}
+
+/// A message, and what its texts are read from.
+struct Texts<'a> {
+    replica: &'a Replica,
+    message: &'a Shown,
+    /// Nothing if no item needs it.
+    summary: Option<Summary<'a>>,
+}
+
+type Text = Option<Box<dyn Read + Send>>;
+
+impl Texts<'_> {
+    /// Writes one item, or its start and gives the text that follows.
+    fn put(&self, item: &FetchItem, row: &mut FetchRow<'_>) -> Result<Text, Failed> {
+        let message = self.message;
+        match item {
+            FetchItem::Flags => row.flags(&message.keywords),
+            FetchItem::InternalDate => row.internal_date(message.internal_date),
+            FetchItem::Uid => row.uid(message.uid),
+            FetchItem::ModSeq => row.mod_seq(message.modseq),
+            FetchItem::EmailId => row.email_id(&email_id(message)),
+            FetchItem::SaveDate => row.save_date(None),
+            _ => {
+                let Some(summary) = &self.summary else { return Err(Failed::Bad("there is no summary")) };
+                return self.put_text(item, summary, row);
+            }
+        }
+        Ok(None)
+    }
+
+    fn put_text(&self, item: &FetchItem, summary: &Summary<'_>, row: &mut FetchRow<'_>) -> Result<Text, Failed> {
+        match item {
+            FetchItem::Size => row.size(summary.size()),
+            FetchItem::Envelope => row.item("ENVELOPE", |out| summary.put_envelope(out)),
+            FetchItem::Body => row.item("BODY", |out| summary.put_body(out)),
+            FetchItem::BodyStructure => row.item("BODYSTRUCTURE", |out| summary.put_body_structure(out)),
+            FetchItem::ThreadId => row.thread_id(Some(&thread_id(self.message, summary))),
+            FetchItem::Preview { .. } => row.preview(Some(summary.preview())),
+            FetchItem::Rfc822 => return self.section(summary, Asked::Named("RFC822", SectionText::All), row),
+            FetchItem::Rfc822Header => {
+                return self.section(summary, Asked::Named("RFC822.HEADER", SectionText::Header), row);
+            }
+            FetchItem::Rfc822Text => {
+                return self.section(summary, Asked::Named("RFC822.TEXT", SectionText::Text), row);
+            }
+            FetchItem::Section { section, partial, .. } => {
+                return self.section(summary, Asked::Section(section, *partial), row);
+            }
+            FetchItem::Binary { part, partial, .. } => return self.binary(summary, part, *partial, row),
+            FetchItem::BinarySize { part } => {
+                let size = self.decoded(summary, part)?.map(message::Decoded::count).transpose();
+                row.binary_size(part, size.map_err(transfer)?.unwrap_or(0));
+            }
+            _ => {}
+        }
+        Ok(None)
+    }
+
+    /// Starts the literal of a section.
+    fn section(&self, summary: &Summary<'_>, asked: Asked<'_>, row: &mut FetchRow<'_>) -> Result<Text, Failed> {
+        let (section, partial) = match &asked {
+            Asked::Named(_, text) => (Section { part: Vec::new(), text: text.clone() }, None),
+            Asked::Section(section, partial) => (plain(section), *partial),
+        };
+        let cut = partial.map(|partial| message::Partial { offset: partial.start, count: partial.length });
+        let mut begin = |size: Option<u64>| match (&asked, size) {
+            (Asked::Named(name, _), size) => row.literal(name, size.unwrap_or(0)),
+            (Asked::Section(section, partial), size) => {
+                row.section(section, partial.map(|partial| partial.start), size);
+            }
+        };
+        let Some(span) = summary.section(&section) else {
+            begin(None);
+            return Ok(None);
+        };
+        let open = |offset| self.open(offset);
+        if let SectionText::Fields { names, not } = &section.text {
+            let known = if *not || !section.part.is_empty() { None } else { summary.header_fields(names) };
+            let fields = match known {
+                Some(fields) => fields,
+                None => filter_fields(&summary.read_header(span, open).map_err(unreadable)?, names, *not),
+            };
+            let fields = cut.map_or_else(|| fields.clone(), |cut| cut.cut(fields.clone()));
+            begin(Some(fields.len() as u64));
+            row.octets(&fields);
+            return Ok(None);
+        }
+        let text = summary.open(span, cut, open).map_err(unreadable)?;
+        begin(Some(text.len()));
+        Ok(Some(Box::new(text)))
+    }
+
+    fn binary(
+        &self,
+        summary: &Summary<'_>,
+        part: &[u32],
+        partial: Option<grammar::Partial>,
+        row: &mut FetchRow<'_>,
+    ) -> Result<Text, Failed> {
+        let origin = partial.map(|partial| partial.start);
+        // The length comes first, so what is decoded is read twice rather than held.
+        let size = self.decoded(summary, part)?.map(message::Decoded::count).transpose().map_err(transfer)?;
+        let (Some(size), Some(mut text)) = (size, self.decoded(summary, part)?) else {
+            row.binary(part, origin, None, true);
+            return Ok(None);
+        };
+        let start = origin.unwrap_or(0).min(size);
+        let len = partial.map_or(size, |partial| partial.length).min(size - start);
+        std::io::copy(&mut (&mut text).take(start), &mut std::io::sink()).map_err(unreadable)?;
+        row.binary(part, origin, Some(len), true);
+        Ok(Some(Box::new(text.take(len))))
+    }
+
+    fn decoded(&self, summary: &Summary<'_>, part: &[u32]) -> Result<Option<Decoded>, Failed> {
+        summary.decoded(part, |offset| self.open(offset)).map_err(transfer)
+    }
+
+    fn open(&self, offset: u64) -> std::io::Result<BodyReader> {
+        self.replica.open_body(self.message.blob, offset).map_err(std::io::Error::other)
+    }
+}
+
+type Decoded = message::Decoded<message::Text<BodyReader>>;
+
+/// How a section was asked for.
+enum Asked<'a> {
+    /// By a name of its own.
+    Named(&'static str, SectionText),
+    /// As `BODY[...]<...>`.
+    Section(&'a grammar::Section, Option<grammar::Partial>),
+}
+
+/// EMAILID (RFC 8474): the body's name, so copies of a message have one.
+pub(super) fn email_id(message: &Shown) -> String {
+    format!("M{}", message.blob)
+}
+
+/// THREADID (RFC 8474).
+pub(super) fn thread_id(message: &Shown, summary: &Summary<'_>) -> String {
+    summary.thread_id().unwrap_or_else(|| format!("B{}", message.blob))
+}
+
+fn transfer(error: TransferError) -> Failed {
+    match error {
+        TransferError::UnknownEncoding => {
+            Failed::No(Some(Code::UnknownCte), "the part's transfer encoding is not known".into())
+        }
+        TransferError::Io(source) => Failed::Replica(ReplicaError::Source { source }),
+    }
+}
+
+fn plain(section: &grammar::Section) -> Section {
+    let text = match &section.text {
+        None => SectionText::All,
+        Some(grammar::SectionText::Header) => SectionText::Header,
+        Some(grammar::SectionText::Text) => SectionText::Text,
+        Some(grammar::SectionText::Mime) => SectionText::Mime,
+        Some(grammar::SectionText::HeaderFields { not, names }) => SectionText::Fields {
+            names: names.iter().map(|name| name.clone()).collect(),
+            not: *not,
+        },
+    };
+    Section { part: section.part.clone(), text }
+}

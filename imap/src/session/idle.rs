@@ -1,0 +1,36 @@
+//! IDLE (RFC 2177): what happens is told as it happens.
+
+use super::done::{Done, Failed};
+use super::selected::Lost;
+use super::{Running, Session, State};
+use crate::grammar::Tag;
+
+impl Session {
+    pub(super) fn idle(&mut self, tag: Tag) -> Done {
+        self.out.continuation("idling");
+        self.reader.expect_line();
+        self.stale = true;
+        self.running = Some(Running::Idle(tag));
+        Done::Runs
+    }
+
+    /// One round of IDLE: a line ends it, a commit is told.
+    pub(super) fn idle_on(&mut self, tag: Tag, line: Option<Vec<u8>>) -> Result<Done, Failed> {
+        match line {
+            Some(line) if line.eq_ignore_ascii_case(b"DONE") => return Ok(Done::ok("no longer idle")),
+            Some(_) => return Ok(Done::bad("DONE ends IDLE")),
+            None => {}
+        }
+        self.stale = false;
+        self.tell(true)?;
+        self.running = Some(Running::Idle(tag));
+        Ok(Done::Runs)
+    }
+
+    /// Tells a client that has a mailbox selected what happened in it.
+    pub(super) fn tell(&mut self, may_expunge: bool) -> Result<(), Lost> {
+        let State::Selected(replica, selected) = &mut self.state else { return Ok(()) };
+        let snapshot = replica.snapshot_of(selected.seen.mailbox)?;
+        selected.refresh(&snapshot, self.enabled, may_expunge, &mut self.out)
+    }
+}

@@ -1,0 +1,321 @@
+//! SEARCH, SORT and THREAD: messages are looked at in batches, and bodies only where nothing else decides.
+
+mod criteria;
+
+use std::collections::VecDeque;
+
+use postmerge::blob::BlobId;
+use postmerge::mailbox::ModSeq;
+use postmerge::replica::Replica;
+use postmerge::uid::Shown;
+
+use self::criteria::{Facts, Program};
+use super::done::{Done, Failed};
+use super::selected::Selected;
+use super::{Running, Session, State};
+use crate::grammar::{
+    Code, ESearch, Found, NumberSet, Numbering, Search, SearchReturn, Sort, SortCriterion, SortKey, Tag, Thread,
+    ThreadAlgorithm,
+};
+use crate::message::{self, Criterion, SortRow, Summary, ThreadRow};
+use crate::summaries::{BATCH, summaries, unreadable};
+
+/// A SEARCH, SORT or THREAD under way.
+pub(super) struct SearchRun {
+    tag: Tag,
+    pub(super) numbering: Numbering,
+    program: Program,
+    answer: Answer,
+    targets: VecDeque<(u32, u32)>,
+    hits: Vec<Hit>,
+    /// Messages that could not be judged: their bodies have not arrived.
+    unknown: usize,
+}
+
+enum Answer {
+    Search(Option<SearchReturn>),
+    Sort(Option<SearchReturn>, Vec<SortCriterion>),
+    Thread(ThreadAlgorithm),
+}
+
+/// A message that was found, with what ordering it takes.
+struct Hit {
+    seq: u32,
+    uid: u32,
+    modseq: ModSeq,
+    internal_date: i64,
+    summary: Option<Vec<u8>>,
+}
+
+impl Session {
+    pub(super) fn search(&mut self, tag: Tag, search: Search) -> Result<Done, Failed> {
+        let Search { numbering, returns, criteria } = search;
+        self.begin_search(tag, numbering, criteria, Answer::Search(returns))
+    }
+
+    pub(super) fn sort(&mut self, tag: Tag, sort: Sort) -> Result<Done, Failed> {
+        let Sort { numbering, returns, by, criteria } = sort;
+        self.begin_search(tag, numbering, criteria, Answer::Sort(returns, by))
+    }
+
+    pub(super) fn thread(&mut self, tag: Tag, thread: Thread) -> Result<Done, Failed> {
+        let Thread { numbering, algorithm, criteria } = thread;
+        self.begin_search(tag, numbering, criteria, Answer::Thread(algorithm))
+    }
+
+    fn begin_search(
+        &mut self,
+        tag: Tag,
+        numbering: Numbering,
+        criteria: crate::grammar::Criteria,
+        answer: Answer,
+    ) -> Result<Done, Failed> {
+        if self.enabled.uid_only && numbering == Numbering::Sequence {
+            return Err(Failed::UidRequired);
+        }
+        let time = (self.settings.time)();
+        let State::Selected(_, selected) = &mut self.state else { return Err(Failed::unselected()) };
+        let program = match Program::new(&criteria, selected, time) {
+            Ok(program) => program,
+            Err(failed) => {
+                // RFC 5182, section 2.1: a SEARCH that fails leaves nothing saved.
+                if matches!(&answer, Answer::Search(Some(returns)) if returns.save) {
+                    selected.saved = NumberSet::default();
+                }
+                return Err(failed);
+            }
+        };
+        self.enabled.condstore |= program.asks_modseq();
+        let targets = program.candidates(&selected.view);
+        let hits = Vec::new();
+        let run = SearchRun { tag, numbering, program, answer, targets, hits, unknown: 0 };
+        self.running = Some(Running::Search(Box::new(run)));
+        Ok(Done::Runs)
+    }
+
+    /// Looks at the next messages, or answers.
+    pub(super) fn search_on(&mut self, mut run: Box<SearchRun>) -> (Tag, Result<Done, Failed>) {
+        let tag = run.tag.clone();
+        let State::Selected(replica, selected) = &mut self.state else { return (tag, Err(Failed::unselected())) };
+        if !run.targets.is_empty() {
+            let looked = run.look(replica, selected);
+            return match looked {
+                Ok(()) => {
+                    self.running = Some(Running::Search(run));
+                    (tag, Ok(Done::Runs))
+                }
+                Err(failed) => (tag, Err(failed)),
+            };
+        }
+        run.answer(selected, self.enabled.rev2, &mut self.out);
+        let done = match run.unknown {
+            0 => Done::ok("that is all"),
+            count => {
+                let text = format!("{count} messages could not be looked at: their bodies have not arrived");
+                Done::Ok(super::Reply::Plain(Code::Unavailable), text.into())
+            }
+        };
+        (tag, Ok(done))
+    }
+}
+
+impl SearchRun {
+    /// Judges the next messages.
+    fn look(&mut self, replica: &Replica, selected: &Selected) -> Result<(), Failed> {
+        let snapshot = replica.snapshot_of(selected.seen.mailbox)?;
+        let wanted: Vec<(u32, u32)> = self.targets.drain(..self.targets.len().min(BATCH)).collect();
+        let messages = super::fetch::read(&snapshot, selected.seen.mailbox, &wanted)?;
+        drop(snapshot);
+        let needs_summary = self.program.needs_summary() || !matches!(self.answer, Answer::Search(_));
+        let mut summaries = match needs_summary {
+            true => {
+                let blobs: Vec<BlobId> = messages.iter().map(|(_, message)| message.blob).collect();
+                summaries(replica, &blobs)?.into_iter()
+            }
+            false => Vec::new().into_iter(),
+        };
+        for (seq, message) in messages {
+            let summary = summaries.next().flatten();
+            match self.judge(replica, seq, &message, summary.as_deref())? {
+                Some(false) => {}
+                Some(true) => self.hits.push(Hit {
+                    seq,
+                    uid: message.uid.value(),
+                    modseq: message.modseq,
+                    internal_date: message.internal_date,
+                    summary: summary.filter(|_| !matches!(self.answer, Answer::Search(_))),
+                }),
+                None => self.unknown += 1,
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a message is meant; nothing if that cannot be known without its body, which is not here.
+    fn judge(
+        &self,
+        replica: &Replica,
+        seq: u32,
+        message: &Shown,
+        summary: Option<&[u8]>,
+    ) -> Result<Option<bool>, Failed> {
+        let summary = summary.and_then(|bytes| Summary::read(bytes).ok());
+        let judge = |found: Option<&message::Found>| {
+            self.program.judge(&Facts { seq, message, summary: summary.as_ref(), found })
+        };
+        if let Some(known) = judge(None) {
+            return Ok(Some(known));
+        }
+        let Some(summary) = &summary else { return Ok(None) };
+        let mut found = self.program.terms().in_summary(summary);
+        if let Some(known) = judge(Some(&found)) {
+            return Ok(Some(known));
+        }
+        let open = |offset| replica.open_body(message.blob, offset).map_err(std::io::Error::other);
+        match self.program.terms().in_body(summary, &mut found, open) {
+            Ok(()) => {}
+            Err(_) if !replica.has_body(message.blob)? => return Ok(None),
+            Err(error) => return Err(Failed::Replica(unreadable(error))),
+        }
+        Ok(judge(Some(&found)))
+    }
+
+    fn answer(&mut self, selected: &mut Selected, rev2: bool, out: &mut crate::grammar::Responses) {
+        let hits = std::mem::take(&mut self.hits);
+        let number = |hit: &Hit| match self.numbering {
+            Numbering::Sequence => hit.seq,
+            Numbering::Uid => hit.uid,
+        };
+        let modseq = |hits: &mut dyn Iterator<Item = &Hit>| {
+            hits.map(|hit| hit.modseq).max_by_key(|modseq| modseq.value()).filter(|_| self.program.asks_modseq())
+        };
+        match &self.answer {
+            Answer::Search(None) if !rev2 => out.search(hits.iter().map(number), modseq(&mut hits.iter())),
+            Answer::Search(returns) => {
+                let returns = returns.unwrap_or(SearchReturn { all: true, ..SearchReturn::default() });
+                save(&returns, &hits, selected);
+                extended(&self.tag, self.numbering, &returns, &hits, &number, &modseq, false, out);
+            }
+            Answer::Sort(returns, by) => {
+                let sorted = sorted(hits, by);
+                match returns {
+                    None => out.sort(sorted.iter().map(number), modseq(&mut sorted.iter())),
+                    Some(returns) => {
+                        save(returns, &sorted, selected);
+                        extended(&self.tag, self.numbering, returns, &sorted, &number, &modseq, true, out);
+                    }
+                }
+            }
+            Answer::Thread(algorithm) => {
+                let rows: Vec<ThreadRow<'_>> = hits
+                    .iter()
+                    .filter_map(|hit| {
+                        let summary = Summary::read(hit.summary.as_deref()?).ok()?;
+                        Some(ThreadRow::new(number(hit), hit.internal_date, &summary))
+                    })
+                    .collect();
+                let forest = match algorithm {
+                    ThreadAlgorithm::OrderedSubject => message::by_subject(&rows),
+                    ThreadAlgorithm::References => message::by_references(&rows),
+                };
+                let mut lists = Vec::new();
+                forest.put(&mut lists);
+                out.thread(&lists);
+            }
+        }
+    }
+}
+
+/// Notes what `$` means from now on (RFC 5182, section 2.4: only the lowest and highest if only those were asked for).
+fn save(returns: &SearchReturn, hits: &[Hit], selected: &mut Selected) {
+    if !returns.save {
+        return;
+    }
+    let ends_only = (returns.min || returns.max) && !returns.all && !returns.count && returns.partial.is_none();
+    let uids: Vec<u32> = match ends_only {
+        false => match returns.partial {
+            Some(partial) => hits[partial.places(hits.len())].iter().map(|hit| hit.uid).collect(),
+            None => hits.iter().map(|hit| hit.uid).collect(),
+        },
+        true => {
+            let first = hits.first().filter(|_| returns.min);
+            first.into_iter().chain(hits.last().filter(|_| returns.max)).map(|hit| hit.uid).collect()
+        }
+    };
+    selected.saved = NumberSet::from_numbers(uids);
+}
+
+#[expect(clippy::too_many_arguments, reason = "all of them are what the one answer is made of")]
+fn extended(
+    tag: &Tag,
+    numbering: Numbering,
+    returns: &SearchReturn,
+    hits: &[Hit],
+    number: &dyn Fn(&Hit) -> u32,
+    modseq: &dyn Fn(&mut dyn Iterator<Item = &Hit>) -> Option<ModSeq>,
+    in_order: bool,
+    out: &mut crate::grammar::Responses,
+) {
+    let only_save = returns.save && !(returns.min || returns.max || returns.all || returns.count)
+        && returns.partial.is_none();
+    if only_save {
+        return;
+    }
+    let part = returns.partial.map(|range| (range, &hits[range.places(hits.len())]));
+    let told: &[Hit] = part.map_or(hits, |(_, part)| part);
+    let numbers: Vec<u32> = told.iter().map(number).collect();
+    let set = if in_order { NumberSet::default() } else { NumberSet::from_numbers(numbers.iter().copied()) };
+    let found = if in_order { Found::Sorted(&numbers) } else { Found::Set(&set) };
+    let ends_only = (returns.min || returns.max) && !returns.all && !returns.count && part.is_none();
+    // RFC 7162, section 3.1.5: of what is told, where only the ends are.
+    let highest = match ends_only {
+        true => {
+            let first = hits.first().filter(|_| returns.min);
+            modseq(&mut first.into_iter().chain(hits.last().filter(|_| returns.max)))
+        }
+        false => modseq(&mut told.iter()),
+    };
+    out.esearch(&ESearch {
+        tag,
+        numbering,
+        min: hits.first().filter(|_| returns.min).map(number),
+        max: hits.last().filter(|_| returns.max).map(number),
+        all: returns.all.then_some(found),
+        count: returns.count.then(|| u32::try_from(hits.len()).unwrap_or(u32::MAX)),
+        partial: part.map(|(range, _)| (range, found)),
+        mod_seq: highest,
+    });
+}
+
+/// The messages in the order asked for. One whose body is not here has only its internal date to go by.
+fn sorted(hits: Vec<Hit>, by: &[SortCriterion]) -> Vec<Hit> {
+    let by: Vec<(Criterion, bool)> = by.iter().map(|by| (criterion(by.key), by.reverse)).collect();
+    let empty = message::make(std::io::empty()).unwrap_or_default();
+    let order = {
+        let rows: Vec<SortRow<'_>> = hits
+            .iter()
+            .filter_map(|hit| {
+                let bytes = hit.summary.as_deref().unwrap_or(&empty);
+                let summary = Summary::read(bytes).or_else(|_| Summary::read(&empty)).ok()?;
+                Some(SortRow { summary, internal_date: hit.internal_date })
+            })
+            .collect();
+        message::sort(&rows, &by)
+    };
+    let mut hits: Vec<Option<Hit>> = hits.into_iter().map(Some).collect();
+    order.into_iter().filter_map(|at| hits.get_mut(at)?.take()).collect()
+}
+
+fn criterion(key: SortKey) -> Criterion {
+    match key {
+        SortKey::Arrival => Criterion::Arrival,
+        SortKey::Cc => Criterion::Cc,
+        SortKey::Date => Criterion::Date,
+        SortKey::DisplayFrom => Criterion::DisplayFrom,
+        SortKey::DisplayTo => Criterion::DisplayTo,
+        SortKey::From => Criterion::From,
+        SortKey::Size => Criterion::Size,
+        SortKey::Subject => Criterion::Subject,
+        SortKey::To => Criterion::To,
+    }
+}

@@ -1,0 +1,4 @@
+//! The IMAP server as clients meet it.
+
+mod client;
+mod session;
