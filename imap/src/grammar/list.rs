@@ -21,6 +21,11 @@ pub struct List {
     pub asks_separator: bool,
 }
 
+impl List {
+    /// Most patterns in one command: each is tried on every mailbox, and clients give a handful.
+    pub const MAX_PATTERNS: usize = 100;
+}
+
 /// Which mailboxes LIST is to tell of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ListSelect {
@@ -65,7 +70,11 @@ pub(super) fn list(scanner: &mut Scanner<'_>, names: NameEncoding) -> Parsed<Lis
     let reference = scanner.astring("a reference name")?;
     scanner.space()?;
     let several = scanner.peek() == Some(b'(');
+    let at = scanner.at();
     let spelled = if several { scanner.list(Scanner::list_mailbox)? } else { vec![scanner.list_mailbox()?] };
+    if spelled.len() > List::MAX_PATTERNS {
+        return Err(Fault { at, problem: Problem::Limit { what: "patterns", max: List::MAX_PATTERNS } });
+    }
     let returns = if scanner.eat(b' ') { Some(list_return(scanner)?) } else { None };
     let extended = selects || several || returns.is_some();
     let asks_separator = !extended && spelled[0].is_empty();

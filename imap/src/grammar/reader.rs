@@ -8,12 +8,14 @@
 //! A line may end with a bare LF, as Dovecot takes it too: people type commands by hand.
 
 use std::collections::VecDeque;
+use std::fmt;
 
 use super::append::{AppendItem, AppendState, PieceEnd, TextHead, is_append};
 use super::command::Command;
 use super::error::{CommandError, Fault, Problem};
 use super::names::{NameEncoding, Tag};
 use super::scanner::{LiteralHeader, Scanner};
+use super::session::Secret;
 
 /// How much of a client's commands is held in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,8 +33,8 @@ pub struct Limits {
 impl Limits {
     /// Before login: room for LOGIN with a long password and for SASL tokens, no more for strangers.
     pub const BEFORE_LOGIN: Limits = Limits { line: 8 << 10, literals: 4 << 10, swallow: 64 << 10 };
-    /// After login: clients put thousands of UIDs into one command (RFC 7162, section 4, wants 8,192 octets at
-    /// least), and a refused message of usual size should not cost the connection.
+    /// After login: clients put thousands of UIDs into one command (RFC 7162, section 4, would have them stop at about
+    /// 8,192 octets), and a refused message of usual size should not cost the connection.
     pub const AFTER_LOGIN: Limits = Limits { line: 64 << 10, literals: 64 << 10, swallow: 64 << 20 };
 }
 
@@ -41,8 +43,8 @@ impl Limits {
 pub enum Item {
     /// A command.
     Command(Command),
-    /// A line that was asked for with [`Reader::expect_line`], without its end.
-    Line(Vec<u8>),
+    /// A line that was asked for with [`Reader::expect_line`], without its end. It may hold a password.
+    Line(Secret),
     /// A piece of APPEND or REPLACE.
     Append(AppendItem),
     /// Something that is no command, or too much of one. Reading goes on after it.
@@ -54,7 +56,6 @@ pub enum Item {
 }
 
 /// Cuts what a client sends into commands; the module's doc says how to drive it.
-#[derive(Debug)]
 pub struct Reader {
     limits: Limits,
     names: NameEncoding,
@@ -238,7 +239,7 @@ impl Reader {
         let line = &self.text[self.line..];
         if std::mem::take(&mut self.want_line) {
             let line = without_line_end(line).to_vec();
-            self.items.push_back(Item::Line(line));
+            self.items.push_back(Item::Line(Secret::new(line)));
             return self.finish_command();
         }
         if without_line_end(&self.text).is_empty() && self.append.is_none() {
@@ -405,6 +406,18 @@ impl Reader {
             None => (Tag::of_line(&self.text), 0),
         };
         self.items.push_back(Item::Bad(CommandError { tag, at: before + fault.at, problem: fault.problem }));
+    }
+}
+
+impl fmt::Debug for Reader {
+    /// Tells nothing of what was received, which may hold a password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let unread = self.input.len() - self.read;
+        f.debug_struct("Reader")
+            .field("state", &self.state)
+            .field("gathered", &self.text.len())
+            .field("unread", &unread)
+            .finish_non_exhaustive()
     }
 }
 

@@ -7,7 +7,7 @@ use super::command::Numbering;
 use super::encode::{
     put_mailbox, put_nstring, put_number, put_quoted_ascii, put_spaced, put_string, put_text,
 };
-use super::error::CommandError;
+use super::error::{CommandError, Problem};
 use super::fetch::PartialRange;
 use super::fetch_row::FetchRow;
 use super::names::{NameEncoding, Tag};
@@ -164,7 +164,8 @@ impl Responses {
 
     /// The answer to something that is no command.
     pub fn bad(&mut self, error: &CommandError) {
-        self.status(error.tag.as_ref(), Condition::Bad, None, &error.to_string());
+        let code = matches!(error.problem, Problem::Limit { .. }).then_some(Code::Limit);
+        self.status(error.tag.as_ref(), Condition::Bad, code, &error.to_string());
     }
 
     /// Asks the client to go on with its command.

@@ -277,8 +277,8 @@ fn object_id(scanner: &mut Scanner<'_>) -> Parsed<String> {
     id.ok_or(Fault { at, problem: Problem::Expected(what) })
 }
 
-/// `["/flags/\\draft" all] 620162338`. This server keeps one mod-sequence for a message, which RFC 7162, section
-/// 3.1.5, allows to be used for each of its flags.
+/// `["/flags/\\draft" all] 620162338`. This server keeps one mod-sequence for a message and none for each flag, so
+/// RFC 7162, section 3.1.5, has it ignore the flag.
 fn mod_seq(scanner: &mut Scanner<'_>) -> Parsed<ModSeq> {
     if scanner.peek() == Some(b'"') {
         let at = scanner.at();

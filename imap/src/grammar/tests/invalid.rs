@@ -164,3 +164,11 @@ fn searches_are_bounded_in_depth_and_number() {
     let error = parse(many(1_001).as_bytes()).unwrap_err();
     assert_eq!(error.to_string(), "more than 1000 search keys at byte 5009");
 }
+
+#[test]
+fn patterns_of_list_are_bounded_in_number() {
+    let many = |patterns: usize| format!("a LIST \"\" (%{})", " %".repeat(patterns - 1));
+    assert!(parse(many(100).as_bytes()).is_ok());
+    let error = parse(many(101).as_bytes()).unwrap_err();
+    assert_eq!(error.to_string(), "more than 100 patterns at byte 10");
+}

@@ -46,7 +46,7 @@ fn run(limits: Limits, pieces: &[&[u8]]) -> Vec<String> {
 fn show(item: &Item) -> String {
     match item {
         Item::Command(command) => String::from_utf8_lossy(&print(command)).into_owned(),
-        Item::Line(line) => format!("line {}", String::from_utf8_lossy(line)),
+        Item::Line(line) => format!("line {}", String::from_utf8_lossy(line.as_bytes())),
         Item::Bad(error) => format!("{} BAD {error}", error.tag.as_ref().map_or("*", Tag::as_str)),
         Item::Continue => "+".into(),
         Item::Overrun => "overrun".into(),
@@ -302,6 +302,18 @@ fn an_append_can_be_refused_at_any_place() {
     let url = "a APPEND x CATENATE (TEXT {1+}\r\nd URL {7}\r\n";
     assert_eq!(refuse_at("chunk", &[url, "b NOOP\r\n"]), ["b NOOP"]);
     assert_eq!(refuse_at("+", &[url, "x NOOP\n)\r\nb NOOP\r\n"]), ["b NOOP"]);
+}
+
+#[test]
+fn nothing_secret_is_shown() {
+    let mut reader = Reader::new(LIMITS);
+    reader.expect_line();
+    reader.push(b"c2VjcmV0\r\na LOGIN x hidden");
+    let line = reader.poll();
+    assert!(matches!(&line, Some(Item::Line(line)) if line.as_bytes() == b"c2VjcmV0"));
+    assert_eq!(reader.poll(), None);
+    assert_eq!(format!("{line:?}"), "Some(Line(Secret(..)))");
+    assert_eq!(format!("{reader:?}"), "Reader { state: Line, gathered: 16, unread: 0, .. }");
 }
 
 #[test]

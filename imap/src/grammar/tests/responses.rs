@@ -44,6 +44,8 @@ fn status_responses() {
     assert_eq!(utf8, "* NO ä\r\n");
     let error = Command::parse(b"a1 NONSENSE", NameEncoding::Utf8).unwrap_err();
     assert_eq!(line(|out| out.bad(&error)), "a1 BAD unknown command at byte 3");
+    let error = CommandError { problem: Problem::Limit { what: "octets in a line", max: 9 }, ..error };
+    assert_eq!(line(|out| out.bad(&error)), "a1 BAD [LIMIT] more than 9 octets in a line at byte 3");
     assert_eq!(line(|out| out.continuation("go on")), "+ go on");
     assert_eq!(line(|out| out.challenge("")), "+ ");
     assert_eq!(line(|out| out.challenge("YWI=")), "+ YWI=");
