@@ -24,6 +24,7 @@ mod serve;
 mod status;
 mod stdio;
 mod sync;
+mod user;
 
 use std::time::{Duration, Instant};
 
@@ -60,6 +61,7 @@ pub(crate) enum Command {
     Log(log::Log),
     Check(check::Check),
     Backup(backup::Backup),
+    User(user::User),
     Demo(demo::Demo),
 }
 
@@ -87,7 +89,7 @@ impl Command {
             Command::Log(verb) => verb.run(cx),
             Command::Backup(verb) => verb.run(cx),
             Command::Check(verb) => verb.run_inside(cx),
-            Command::Init(_) | Command::Serve(_) | Command::Join(_) | Command::Demo(_) => {
+            Command::Init(_) | Command::Serve(_) | Command::Join(_) | Command::User(_) | Command::Demo(_) => {
                 anyhow::bail!("this command does not run inside another process")
             }
         }
@@ -105,6 +107,7 @@ pub(crate) fn run(command: &Command, setup: &Setup) -> anyhow::Result<Code> {
         Command::Init(verb) => verb.run(setup),
         Command::Serve(verb) => verb.run(setup),
         Command::Join(verb) => verb.run(setup),
+        Command::User(verb) => verb.run(setup),
         Command::Demo(verb) => verb.run(setup),
         Command::Check(verb) => match control::call(setup)? {
             Some(code) => Ok(code),

@@ -1,6 +1,6 @@
 //! The configuration file.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use serde::Deserialize;
@@ -15,6 +15,16 @@ pub(crate) struct Config {
     pub(crate) name: Option<String>,
     /// Where peers reach this machine, as `HOST:PORT`.
     pub(crate) addresses: Vec<String>,
+    /// Where `serve` serves IMAP, as `ADDR:PORT`.
+    pub(crate) imap: Option<String>,
+    /// Where `serve` serves IMAP over TLS, as `ADDR:PORT`.
+    pub(crate) imaps: Option<String>,
+    /// Whether passwords are taken in the clear on addresses that other machines reach.
+    pub(crate) imap_cleartext: bool,
+    /// The certificate chain for IMAP, a PEM file.
+    pub(crate) tls_cert: Option<PathBuf>,
+    /// Its private key, a PEM file.
+    pub(crate) tls_key: Option<PathBuf>,
 }
 
 impl Config {

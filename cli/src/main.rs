@@ -10,9 +10,11 @@ mod context;
 mod control;
 mod endpoint;
 mod failure;
+mod imap;
 mod paths;
 mod progress;
 mod text;
+mod users;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;

@@ -18,6 +18,8 @@ pub(crate) struct Setup {
     pub(crate) store: PathBuf,
     /// Where notes about replicas are kept, outside of their stores.
     pub(crate) state: Option<PathBuf>,
+    /// The file of the users of this machine.
+    pub(crate) users: PathBuf,
     /// The directory of control sockets.
     sockets: PathBuf,
     /// The configuration.
@@ -51,8 +53,12 @@ impl Setup {
                 std::env::temp_dir().join(format!("postmerge-{user}"))
             }
         };
+        let users = match &base {
+            Some(base) => base.data_dir().join("postmerge/users"),
+            None => store.join("users"),
+        };
         let cwd = std::env::current_dir().context("cannot tell the current directory")?;
-        Ok(Setup { store: cwd.join(store), state, sockets, config, runtime, cwd })
+        Ok(Setup { store: cwd.join(store), state, users: cwd.join(users), sockets, config, runtime, cwd })
     }
 
     /// The control socket of the store: named by a hash, so that a long path fits.

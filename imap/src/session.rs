@@ -38,7 +38,8 @@ use self::search::SearchRun;
 use self::selected::Selected;
 use crate::auth::{Attempts, Authenticator, Channel, Sasl, ServerNonce, User};
 use crate::grammar::{
-    AppendItem, Code, Command, CommandBody, Condition, Item, Limits, Numbering, Reader, Responses, Tag,
+    AppendItem, Code, Command, CommandBody, Condition, Item, Limits, Numbering, Reader, Responses, Secret,
+    Tag,
 };
 
 /// Output after which a step ends: enough to keep a network busy, little enough for a thousand slow clients.
@@ -296,7 +297,7 @@ impl Session {
             Running::Opening(tag) => self.running = Some(Running::Opening(tag)),
             Running::Authenticate(tag, sasl) => match self.next.take() {
                 Some(Item::Line(line)) => {
-                    let done = self.respond(tag.clone(), sasl, &line, now);
+                    let done = self.respond(tag.clone(), sasl, line.as_bytes(), now);
                     self.finish(&tag, Kind::Other, Ok(done));
                 }
                 other => self.interrupted(&tag, other),
@@ -307,7 +308,7 @@ impl Session {
                     Some(Item::Line(line)) => Some(line),
                     other => return self.interrupted(&tag, other),
                 };
-                let done = self.idle_on(tag.clone(), line);
+                let done = self.idle_on(tag.clone(), line.as_ref().map(Secret::as_bytes));
                 self.finish(&tag, Kind::Other, done);
             }
             Running::Append(run) => match self.next.take() {

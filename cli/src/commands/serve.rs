@@ -14,6 +14,7 @@ use crate::context::{Code, Serving};
 use crate::control::{self, Control};
 use crate::endpoint;
 use crate::failure::advice_on;
+use crate::imap::{Imap, Listen};
 use crate::paths::Setup;
 
 /// Talks to the peers, and runs the other commands' work, until SIGTERM or Ctrl-C.
@@ -25,6 +26,8 @@ pub(crate) struct Serve {
     /// Talks to no peer; only other commands are served.
     #[arg(long, conflicts_with = "listen")]
     offline: bool,
+    #[command(flatten)]
+    imap: Listen,
 }
 
 /// What a short command may hold the store for before the daemon gives up.
@@ -51,13 +54,18 @@ impl Serve {
             Some(listens) => eprintln!("serving {} on {listens}", setup.store.display()),
             None => eprintln!("serving {} offline", setup.store.display()),
         }
+        let imap = Imap::start(setup, &self.imap, &replica)?;
         let result = setup.runtime.block_on(async {
-            match node {
+            let result = match node {
                 Some(node) => node.serve(stop.wait()).await,
                 None => {
                     stop.wait().await;
                     Ok(())
                 }
+            };
+            match imap {
+                Some(imap) => imap.stop().await.and(result.map_err(anyhow::Error::from)),
+                None => result.map_err(anyhow::Error::from),
             }
         });
         control.stop();

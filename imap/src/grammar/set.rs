@@ -98,7 +98,9 @@ impl NumberSet {
 
     /// Takes ranges in any order.
     pub fn from_ranges(ranges: impl IntoIterator<Item = RangeInclusive<u32>>) -> NumberSet {
-        NumberSet::normalise(ranges.into_iter().filter(|range| !range.is_empty()).map(RangeInclusive::into_inner).collect())
+        NumberSet::normalise(
+            ranges.into_iter().filter(|range| !range.is_empty()).map(RangeInclusive::into_inner).collect(),
+        )
     }
 
     /// Takes ranges whose ends are in order, themselves in any order.

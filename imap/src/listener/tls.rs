@@ -88,10 +88,7 @@ impl Tls {
         loaded.config.clone()
     }
 
-    pub(super) async fn accept(
-        &self,
-        io: Box<dyn Io>,
-    ) -> std::io::Result<(Box<dyn Io>, Bindings)> {
+    pub(super) async fn accept(&self, io: Box<dyn Io>) -> std::io::Result<(Box<dyn Io>, Bindings)> {
         let stream = TlsAcceptor::from(self.config()).accept(io).await?;
         let (_, connection) = stream.get_ref();
         // RFC 9266; before TLS 1.3 it needs an extended master secret, of which this library does not tell.
@@ -119,8 +116,7 @@ fn read(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, TlsError> {
     let chain = chain.ok_or_else(|| TlsError::Missing { what: "certificate", path: certificate.into() })?;
     let secret = PrivateKeyDer::from_pem_reader(open(key)?);
     let secret = secret.map_err(|_| TlsError::Missing { what: "private key", path: key.into() })?;
-    let unusable =
-        |source| TlsError::Unusable { certificate: certificate.into(), key: key.into(), source };
+    let unusable = |source| TlsError::Unusable { certificate: certificate.into(), key: key.into(), source };
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()

@@ -8,7 +8,9 @@ use super::done::{Done, Failed, Reply};
 use super::mailboxes::named;
 use super::store::keywords;
 use super::{Kind, Running, Session, State};
-use crate::grammar::{Append, AppendItem, Code, MessageHead, MessageSet, NumberSet, Numbering, SequenceNumber, Tag};
+use crate::grammar::{
+    Append, AppendItem, Code, MessageHead, MessageSet, NumberSet, Numbering, SequenceNumber, Tag,
+};
 use crate::message::Maker;
 
 /// Messages of one APPEND: all of them become one change, and clients that know MULTIAPPEND send some hundred at once.
@@ -41,7 +43,8 @@ impl Session {
         if replica.snapshot()?.find(&to)?.is_none() {
             return Err(Failed::No(Some(Code::TryCreate), "there is no such mailbox".into()));
         }
-        let replaces = append.replaces.map(|(numbering, number)| self.replaced(numbering, number)).transpose()?;
+        let replaces =
+            append.replaces.map(|(numbering, number)| self.replaced(numbering, number)).transpose()?;
         Ok(AppendRun {
             tag: append.tag,
             to,
@@ -122,7 +125,8 @@ impl Session {
             added => added?,
         };
         replica.put_summaries(blobs.into_iter().zip(std::mem::take(&mut run.summaries)).collect())?;
-        let uids = NumberSet::from_numbers(added.messages.iter().filter_map(|message| message.uid).map(Uid::value));
+        let uids =
+            NumberSet::from_numbers(added.messages.iter().filter_map(|message| message.uid).map(Uid::value));
         let reply = added.into.map_or(Reply::None, |into| Reply::Appended(into.uid_validity, uids));
         let Some(replaced) = run.replaces else { return Ok(Done::ok_with(reply, "added")) };
         // RFC 8508, section 3.4: the new message is told first, then the old one goes.

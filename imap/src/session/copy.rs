@@ -92,7 +92,9 @@ fn expunge_deleted(replica: &Replica, selected: &Selected, only: Option<Vec<Uid>
                 let page = snapshot.messages(id, next, 1000)?;
                 from = page.last().and_then(|last| Uid::new(last.uid.value().checked_add(1)?));
                 let known = page.iter().filter(|message| selected.view.seq(message.uid.value()).is_some());
-                marked.extend(known.filter(|message| message.keywords.contains(&deleted)).map(|message| message.uid));
+                marked.extend(
+                    known.filter(|message| message.keywords.contains(&deleted)).map(|message| message.uid),
+                );
             }
             marked
         }

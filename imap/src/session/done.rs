@@ -137,7 +137,9 @@ fn code_of(error: &ReplicaError) -> Code<'static> {
         ReplicaError::Account(AccountError::Inbox) => Code::Cannot,
         ReplicaError::Account(AccountError::TooMany { .. }) => Code::Limit,
         ReplicaError::Account(AccountError::ValidityExhausted { .. }) => Code::Cannot,
-        ReplicaError::NotReady | ReplicaError::NotJoined | ReplicaError::Unsettled { .. } => Code::Unavailable,
+        ReplicaError::NotReady | ReplicaError::NotJoined | ReplicaError::Unsettled { .. } => {
+            Code::Unavailable
+        }
         ReplicaError::Owed { .. } => Code::Unavailable,
         _ => Code::ServerBug,
     }

@@ -15,7 +15,9 @@ use super::done::{Done, Failed};
 use super::select::{HIGHEST_UID, hidden};
 use super::selected::Selected;
 use super::{OUTPUT, Running, Session, State};
-use crate::grammar::{self, Code, Fetch, FetchItem, FetchRow, MessageSet, NumberSet, Numbering, Responses, Tag};
+use crate::grammar::{
+    self, Code, Fetch, FetchItem, FetchRow, MessageSet, NumberSet, Numbering, Responses, Tag,
+};
 use crate::message::{self, Section, SectionText, Summary, TransferError, filter_fields};
 use crate::summaries::{BATCH, summaries, unreadable};
 
@@ -85,7 +87,9 @@ impl FetchRun {
 impl Session {
     pub(super) fn fetch(&mut self, tag: Tag, fetch: Fetch) -> Result<Done, Failed> {
         self.enabled.condstore |= fetch.changed_since.is_some() || fetch.items.contains(&FetchItem::ModSeq);
-        if fetch.vanished && !(self.enabled.qresync && fetch.numbering == Numbering::Uid && fetch.changed_since.is_some()) {
+        if fetch.vanished
+            && !(self.enabled.qresync && fetch.numbering == Numbering::Uid && fetch.changed_since.is_some())
+        {
             return Ok(Done::bad("VANISHED needs QRESYNC, UID FETCH and CHANGEDSINCE"));
         }
         let mut targets = self.targets(&fetch.messages, fetch.numbering)?;
@@ -105,7 +109,8 @@ impl Session {
                 self.out.vanished(true, &vanished.intersection(&asked));
             }
             if let Some(changes) = changes {
-                let changed = NumberSet::from_numbers(changes.changed.iter().map(|message| message.uid.value()));
+                let changed =
+                    NumberSet::from_numbers(changes.changed.iter().map(|message| message.uid.value()));
                 targets.retain(|(_, uid)| changed.contains(*uid));
             }
         }
@@ -312,7 +317,12 @@ impl Texts<'_> {
         Ok(None)
     }
 
-    fn put_text(&self, item: &FetchItem, summary: &Summary<'_>, row: &mut FetchRow<'_>) -> Result<Text, Failed> {
+    fn put_text(
+        &self,
+        item: &FetchItem,
+        summary: &Summary<'_>,
+        row: &mut FetchRow<'_>,
+    ) -> Result<Text, Failed> {
         match item {
             FetchItem::Size => row.size(summary.size()),
             FetchItem::Envelope => row.item("ENVELOPE", |out| summary.put_envelope(out)),
@@ -341,7 +351,12 @@ impl Texts<'_> {
     }
 
     /// Starts the literal of a section.
-    fn section(&self, summary: &Summary<'_>, asked: Asked<'_>, row: &mut FetchRow<'_>) -> Result<Text, Failed> {
+    fn section(
+        &self,
+        summary: &Summary<'_>,
+        asked: Asked<'_>,
+        row: &mut FetchRow<'_>,
+    ) -> Result<Text, Failed> {
         let (section, partial) = match &asked {
             Asked::Named(_, text) => (Section { part: Vec::new(), text: text.clone() }, None),
             Asked::Section(section, partial) => (plain(section), *partial),
@@ -439,10 +454,9 @@ fn plain(section: &grammar::Section) -> Section {
         Some(grammar::SectionText::Header) => SectionText::Header,
         Some(grammar::SectionText::Text) => SectionText::Text,
         Some(grammar::SectionText::Mime) => SectionText::Mime,
-        Some(grammar::SectionText::HeaderFields { not, names }) => SectionText::Fields {
-            names: names.iter().map(|name| name.clone()).collect(),
-            not: *not,
-        },
+        Some(grammar::SectionText::HeaderFields { not, names }) => {
+            SectionText::Fields { names: names.iter().map(|name| name.clone()).collect(), not: *not }
+        }
     };
     Section { part: section.part.clone(), text }
 }

@@ -15,7 +15,7 @@ impl Session {
     }
 
     /// One round of IDLE: a line ends it, a commit is told.
-    pub(super) fn idle_on(&mut self, tag: Tag, line: Option<Vec<u8>>) -> Result<Done, Failed> {
+    pub(super) fn idle_on(&mut self, tag: Tag, line: Option<&[u8]>) -> Result<Done, Failed> {
         match line {
             Some(line) if line.eq_ignore_ascii_case(b"DONE") => return Ok(Done::ok("no longer idle")),
             Some(_) => return Ok(Done::bad("DONE ends IDLE")),

@@ -6,8 +6,8 @@ use postmerge::mailbox::MailboxName;
 use postmerge::replica::Snapshot;
 use postmerge::uid::Mailbox;
 
-use super::done::{Done, Failed};
 use super::Session;
+use super::done::{Done, Failed};
 use crate::grammar::{Attribute, List, Listing, Lsub};
 
 /// A name in the hierarchy: a mailbox, or only what mailboxes below it imply.

@@ -14,10 +14,35 @@ use crate::grammar::{Code, CommandBody, Condition, Extension, Limits, NameEncodi
 const ALWAYS: &[&str] = &["IMAP4rev1", "IMAP4rev2", "LITERAL+", "ID", "ENABLE"];
 /// What there is once somebody has logged in.
 const LOGGED_IN: &[&str] = &[
-    "IDLE", "NAMESPACE", "CHILDREN", "LIST-EXTENDED", "LIST-STATUS", "SPECIAL-USE", "CREATE-SPECIAL-USE",
-    "UNSELECT", "UIDPLUS", "MOVE", "CONDSTORE", "QRESYNC", "ESEARCH", "SEARCHRES", "WITHIN", "PARTIAL", "SORT",
-    "SORT=DISPLAY", "ESORT", "THREAD=ORDEREDSUBJECT", "THREAD=REFERENCES", "MULTIAPPEND", "REPLACE", "BINARY",
-    "PREVIEW", "STATUS=SIZE", "OBJECTID", "UTF8=ACCEPT", "UIDONLY",
+    "IDLE",
+    "NAMESPACE",
+    "CHILDREN",
+    "LIST-EXTENDED",
+    "LIST-STATUS",
+    "SPECIAL-USE",
+    "CREATE-SPECIAL-USE",
+    "UNSELECT",
+    "UIDPLUS",
+    "MOVE",
+    "CONDSTORE",
+    "QRESYNC",
+    "ESEARCH",
+    "SEARCHRES",
+    "WITHIN",
+    "PARTIAL",
+    "SORT",
+    "SORT=DISPLAY",
+    "ESORT",
+    "THREAD=ORDEREDSUBJECT",
+    "THREAD=REFERENCES",
+    "MULTIAPPEND",
+    "REPLACE",
+    "BINARY",
+    "PREVIEW",
+    "STATUS=SIZE",
+    "OBJECTID",
+    "UTF8=ACCEPT",
+    "UIDONLY",
 ];
 /// Commands that are none, before login, after which the other side is no mail client.
 const MAX_NONSENSE: u32 = 10;
@@ -89,22 +114,15 @@ impl Session {
             return Done::bad("wait for the answer to the last attempt");
         }
         let name = std::str::from_utf8(user).ok().and_then(|name| name.parse::<UserName>().ok());
-        let known = name.and_then(|name| {
-            self.settings.authenticator.check_password(&name, password.as_bytes())
-        });
+        let known =
+            name.and_then(|name| self.settings.authenticator.check_password(&name, password.as_bytes()));
         match known {
             Some(user) => self.open(tag.clone(), user),
             None => self.refuse_login(tag, Answer::AuthenticationFailed, "wrong name or password", now),
         }
     }
 
-    fn authenticate(
-        &mut self,
-        tag: Tag,
-        mechanism: &str,
-        initial: Option<Secret>,
-        now: Instant,
-    ) -> Done {
+    fn authenticate(&mut self, tag: Tag, mechanism: &str, initial: Option<Secret>, now: Instant) -> Done {
         if !self.attempts.may_try(now) {
             return Done::bad("wait for the answer to the last attempt");
         }

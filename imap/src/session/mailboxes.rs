@@ -27,7 +27,8 @@ impl Session {
         let snapshot = replica.snapshot()?;
         if snapshot.find(&name)?.is_none() {
             let below = format!("{}/", name.as_str());
-            let implied = snapshot.mailboxes()?.iter().any(|mailbox| mailbox.name.as_str().starts_with(&below));
+            let implied =
+                snapshot.mailboxes()?.iter().any(|mailbox| mailbox.name.as_str().starts_with(&below));
             return Ok(match implied {
                 true => Done::no(Code::HasChildren, "there are only mailboxes below it"),
                 false => Done::no(Code::NonExistent, "there is no such mailbox"),

@@ -14,8 +14,8 @@ use super::done::{Done, Failed};
 use super::selected::Selected;
 use super::{Running, Session, State};
 use crate::grammar::{
-    Code, ESearch, Found, NumberSet, Numbering, Search, SearchReturn, Sort, SortCriterion, SortKey, Tag, Thread,
-    ThreadAlgorithm,
+    Code, ESearch, Found, NumberSet, Numbering, Search, SearchReturn, Sort, SortCriterion, SortKey, Tag,
+    Thread, ThreadAlgorithm,
 };
 use crate::message::{self, Criterion, SortRow, Summary, ThreadRow};
 use crate::summaries::{BATCH, summaries, unreadable};
@@ -96,7 +96,9 @@ impl Session {
     /// Looks at the next messages, or answers.
     pub(super) fn search_on(&mut self, mut run: Box<SearchRun>) -> (Tag, Result<Done, Failed>) {
         let tag = run.tag.clone();
-        let State::Selected(replica, selected) = &mut self.state else { return (tag, Err(Failed::unselected())) };
+        let State::Selected(replica, selected) = &mut self.state else {
+            return (tag, Err(Failed::unselected()));
+        };
         if !run.targets.is_empty() {
             let looked = run.look(replica, selected);
             return match looked {
@@ -187,7 +189,9 @@ impl SearchRun {
             Numbering::Uid => hit.uid,
         };
         let modseq = |hits: &mut dyn Iterator<Item = &Hit>| {
-            hits.map(|hit| hit.modseq).max_by_key(|modseq| modseq.value()).filter(|_| self.program.asks_modseq())
+            hits.map(|hit| hit.modseq)
+                .max_by_key(|modseq| modseq.value())
+                .filter(|_| self.program.asks_modseq())
         };
         match &self.answer {
             Answer::Search(None) if !rev2 => out.search(hits.iter().map(number), modseq(&mut hits.iter())),
@@ -231,7 +235,8 @@ fn save(returns: &SearchReturn, hits: &[Hit], selected: &mut Selected) {
     if !returns.save {
         return;
     }
-    let ends_only = (returns.min || returns.max) && !returns.all && !returns.count && returns.partial.is_none();
+    let ends_only =
+        (returns.min || returns.max) && !returns.all && !returns.count && returns.partial.is_none();
     let uids: Vec<u32> = match ends_only {
         false => match returns.partial {
             Some(partial) => hits[partial.places(hits.len())].iter().map(|hit| hit.uid).collect(),
@@ -256,7 +261,8 @@ fn extended(
     in_order: bool,
     out: &mut crate::grammar::Responses,
 ) {
-    let only_save = returns.save && !(returns.min || returns.max || returns.all || returns.count)
+    let only_save = returns.save
+        && !(returns.min || returns.max || returns.all || returns.count)
         && returns.partial.is_none();
     if only_save {
         return;

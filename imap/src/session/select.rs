@@ -44,7 +44,12 @@ impl Session {
         })
     }
 
-    fn put_mailbox(&mut self, snapshot: &Snapshot, mailbox: &Mailbox, selected: &Selected) -> Result<(), Failed> {
+    fn put_mailbox(
+        &mut self,
+        snapshot: &Snapshot,
+        mailbox: &Mailbox,
+        selected: &Selected,
+    ) -> Result<(), Failed> {
         let out = &mut self.out;
         selected.put_flags(out);
         out.exists(selected.view.exists());

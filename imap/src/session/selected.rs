@@ -49,7 +49,17 @@ pub(super) struct Selected {
 impl Selected {
     /// The mailbox as of a snapshot, which the client is about to be told.
     pub(super) fn new(mailbox: &Mailbox, uids: View, read_only: bool) -> Selected {
-        let common = ["\\Answered", "\\Flagged", "\\Deleted", "\\Seen", "\\Draft", "$Forwarded", "$MDNSent", "$Junk", "$NotJunk"];
+        let common = [
+            "\\Answered",
+            "\\Flagged",
+            "\\Deleted",
+            "\\Seen",
+            "\\Draft",
+            "$Forwarded",
+            "$MDNSent",
+            "$Junk",
+            "$NotJunk",
+        ];
         Selected {
             seen: mailbox.seen(),
             view: uids,
@@ -153,7 +163,9 @@ impl Selected {
             }
             (MessageSet::Numbers(set), Numbering::Sequence) => {
                 let exists = self.view.exists();
-                if set.largest_number().is_some_and(|number| number > exists) || (set.names_last() && exists == 0) {
+                if set.largest_number().is_some_and(|number| number > exists)
+                    || (set.names_last() && exists == 0)
+                {
                     return Err(Failed::Bad("there is no message with such a number"));
                 }
                 for range in set.resolve(exists).ranges() {
@@ -189,13 +201,7 @@ impl Session {
 }
 
 /// FETCH with the flags of a message, and what a client that knows CONDSTORE or QRESYNC wants with them.
-pub(super) fn put_flags(
-    out: &mut Responses,
-    seq: u32,
-    message: &Shown,
-    enabled: Enabled,
-    with_uid: bool,
-) {
+pub(super) fn put_flags(out: &mut Responses, seq: u32, message: &Shown, enabled: Enabled, with_uid: bool) {
     let mut row = match enabled.uid_only {
         true => out.uid_fetch(message.uid),
         false => out.fetch(seq),

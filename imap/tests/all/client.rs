@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 use postmerge::member::{MemberName, Role, SecretKey};
 use postmerge::replica::{Founding, Replica};
 use postmerge::uid::Block;
-use postmerge_imap::auth::{Authenticator, Channel, DecoySecret, Iterations, Salt, ServerNonce, User, Users, Verifier};
+use postmerge_imap::auth::{
+    Authenticator, Channel, DecoySecret, Iterations, Salt, ServerNonce, User, Users, Verifier,
+};
 use postmerge_imap::{Opened, Session, SessionEvent, Settings};
 
 /// A replica that goes away with its directory.

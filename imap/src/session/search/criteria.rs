@@ -125,7 +125,9 @@ fn judge(test: &Test, facts: &Facts<'_>) -> Option<bool> {
         Test::Smaller(size) => facts.summary?.size() < *size,
         Test::Until(time) => message.internal_date <= *time,
         Test::After(time) => message.internal_date > *time,
-        Test::ModSeq(modseq) => message.modseq.era() != modseq.era() || message.modseq.counter() >= modseq.counter(),
+        Test::ModSeq(modseq) => {
+            message.modseq.era() != modseq.era() || message.modseq.counter() >= modseq.counter()
+        }
         Test::EmailId(id) => super::super::fetch::email_id(message) == *id,
         Test::ThreadId(id) => super::super::fetch::thread_id(message, facts.summary?) == *id,
         Test::Not(test) => !judge(test, facts)?,
@@ -218,8 +220,9 @@ impl Compiler<'_> {
     }
 
     fn term(&mut self, target: Target, text: &[u8]) -> Result<Test, Failed> {
-        let text = std::str::from_utf8(text)
-            .map_err(|_| Failed::No(Some(Code::BadCharset(&["US-ASCII", "UTF-8"])), "a text is not UTF-8".into()))?;
+        let text = std::str::from_utf8(text).map_err(|_| {
+            Failed::No(Some(Code::BadCharset(&["US-ASCII", "UTF-8"])), "a text is not UTF-8".into())
+        })?;
         self.needs_summary = true;
         Ok(Test::Term(self.terms.add(target, text)))
     }

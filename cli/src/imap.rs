@@ -1,0 +1,203 @@
+//! The IMAP side of `serve`: sockets, certificates, and which replica a user opens.
+
+use std::collections::BTreeMap;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+use postmerge::replica::{Replica, Subscription};
+use postmerge_imap::auth::User;
+use postmerge_imap::{Indexer, Limits, Mode, Server, Tls};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::failure::{Usage, advice};
+use crate::paths::Setup;
+use crate::users::Directory;
+
+/// Where mail clients are served.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct Listen {
+    /// Serves IMAP there, in the clear or with STARTTLS [default: that of the configuration, else not at all].
+    #[arg(long, value_name = "ADDR:PORT")]
+    imap: Option<String>,
+    /// Serves IMAP over TLS there [default: that of the configuration, else not at all].
+    #[arg(long, value_name = "ADDR:PORT")]
+    imaps: Option<String>,
+    /// The certificate chain for TLS, in PEM form. It is read again when it changes.
+    #[arg(long, value_name = "FILE")]
+    tls_cert: Option<PathBuf>,
+    /// Its private key, in PEM form.
+    #[arg(long, value_name = "FILE")]
+    tls_key: Option<PathBuf>,
+}
+
+/// IMAP, being served.
+pub(crate) struct Imap {
+    stopping: watch::Sender<bool>,
+    tasks: JoinSet<std::io::Result<()>>,
+    accounts: Arc<Accounts>,
+}
+
+impl Imap {
+    /// Binds the sockets and starts to serve; nothing if no address is asked for. Says on standard error where.
+    pub(crate) fn start(setup: &Setup, listen: &Listen, replica: &Replica) -> anyhow::Result<Option<Imap>> {
+        let config = &setup.config;
+        let clear = listen.imap.as_ref().or(config.imap.as_ref());
+        let secure = listen.imaps.as_ref().or(config.imaps.as_ref());
+        if clear.is_none() && secure.is_none() {
+            return Ok(None);
+        }
+        let certificate = listen.tls_cert.as_ref().or(config.tls_cert.as_ref());
+        let key = listen.tls_key.as_ref().or(config.tls_key.as_ref());
+        let tls = match (certificate, key) {
+            (Some(certificate), Some(key)) => Some(Arc::new(Tls::load(certificate, key)?)),
+            (None, None) => None,
+            _ => bail!(Usage("--tls-cert and --tls-key go together".into())),
+        };
+        let accounts = Arc::new(Accounts::new(setup, replica)?);
+        let directory = Directory::open(&setup.users)?;
+        let opener = accounts.clone();
+        let server =
+            Server::new(Limits::default(), move || directory.settings(), move |user| opener.open(user));
+        let _inside = setup.runtime.enter();
+        let (stopping, stopped) = watch::channel(false);
+        let mut imap = Imap { stopping, tasks: JoinSet::new(), accounts };
+        if let Some(address) = clear {
+            let (listener, at) = bind(setup, address)?;
+            let passwords = at.ip().is_loopback() || config.imap_cleartext;
+            if !passwords && tls.is_none() {
+                let hint = "give --tls-cert and --tls-key, listen on 127.0.0.1, or set imap_cleartext = true";
+                return Err(advice(format!("nobody could log in at {at}: passwords need TLS there"), hint));
+            }
+            eprintln!("imap on {at}");
+            imap.serve(&server, listener, Mode::Clear { tls: tls.clone(), passwords }, stopped.clone());
+        }
+        if let Some(address) = secure {
+            let Some(tls) = tls else {
+                bail!(Usage("--imaps needs --tls-cert and --tls-key".into()));
+            };
+            let (listener, at) = bind(setup, address)?;
+            eprintln!("imaps on {at}");
+            imap.serve(&server, listener, Mode::Tls(tls), stopped);
+        }
+        Ok(Some(imap))
+    }
+
+    fn serve(
+        &mut self,
+        server: &Arc<Server>,
+        listener: TcpListener,
+        mode: Mode,
+        mut stopped: watch::Receiver<bool>,
+    ) {
+        let stop = async move {
+            let _ = stopped.wait_for(|stop| *stop).await;
+        };
+        self.tasks.spawn(server.clone().serve(listener, mode, stop));
+    }
+
+    /// Says goodbye to the clients, and closes what was opened for them.
+    pub(crate) async fn stop(mut self) -> anyhow::Result<()> {
+        self.stopping.send_replace(true);
+        while self.tasks.join_next().await.is_some() {}
+        tokio::task::block_in_place(|| self.accounts.close())
+    }
+}
+
+fn bind(setup: &Setup, address: &str) -> anyhow::Result<(TcpListener, SocketAddr)> {
+    let found = address.to_socket_addrs().ok().and_then(|mut found| found.next());
+    let found = found.with_context(|| format!("{address:?} is not ADDR:PORT"))?;
+    let listener = setup.runtime.block_on(TcpListener::bind(found));
+    let listener = listener.with_context(|| format!("cannot listen on {found}"))?;
+    let at = listener.local_addr()?;
+    Ok((listener, at))
+}
+
+/// The replicas that users open: that of the daemon, and others, which nobody else on this machine may hold.
+struct Accounts {
+    setup: Setup,
+    own: PathBuf,
+    open: Mutex<BTreeMap<PathBuf, Open>>,
+}
+
+struct Open {
+    replica: Replica,
+    _indexing: Indexing,
+}
+
+impl Accounts {
+    fn new(setup: &Setup, replica: &Replica) -> anyhow::Result<Accounts> {
+        let own = setup.store.canonicalize()?;
+        let open = Open { replica: replica.clone(), _indexing: Indexing::start(replica)? };
+        Ok(Accounts { setup: setup.clone(), own: own.clone(), open: Mutex::new([(own, open)].into()) })
+    }
+
+    fn open(&self, user: &User) -> Result<Replica, String> {
+        let store = user.replica().canonicalize().map_err(|error| {
+            format!("the replica of {}, {}: {error}", user.name().as_str(), user.replica().display())
+        })?;
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(open) = open.get(&store) {
+            return Ok(open.replica.clone());
+        }
+        let replica = Replica::open(&store, self.setup.state()).map_err(|error| error.to_string())?;
+        let indexing = Indexing::start(&replica).map_err(|error| error.to_string())?;
+        open.insert(store, Open { replica: replica.clone(), _indexing: indexing });
+        Ok(replica)
+    }
+
+    /// Closes all but the daemon's own, which it closes itself.
+    fn close(&self) -> anyhow::Result<()> {
+        let open = std::mem::take(&mut *self.open.lock().unwrap_or_else(PoisonError::into_inner));
+        for (store, open) in open {
+            if store != self.own {
+                close(&store, &open.replica)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn close(store: &Path, replica: &Replica) -> anyhow::Result<()> {
+    replica.close().with_context(|| format!("cannot close {}", store.display()))
+}
+
+/// A thread that makes summaries of what arrives, so that no client has to wait for them. It ends with the subscription.
+struct Indexing {
+    _subscription: Subscription,
+}
+
+impl Indexing {
+    fn start(replica: &Replica) -> anyhow::Result<Indexing> {
+        // One commit that waits is as good as many.
+        let (wake, woken) = sync_channel(1);
+        let _ = wake.try_send(());
+        let subscription = replica.subscribe(move |_| {
+            let _ = wake.try_send(());
+        });
+        let replica = replica.clone();
+        std::thread::Builder::new().name("index".into()).spawn(move || index(&replica, &woken))?;
+        Ok(Indexing { _subscription: subscription })
+    }
+}
+
+fn index(replica: &Replica, woken: &Receiver<()>) {
+    let mut indexer = Indexer::default();
+    while woken.recv().is_ok() {
+        loop {
+            match indexer.step(replica) {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(error) => {
+                    tracing::debug!(%error, "nothing can be summarised now");
+                    break;
+                }
+            }
+        }
+    }
+}
