@@ -10,7 +10,7 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 use postmerge::replica::{Replica, Subscription};
 use postmerge_imap::auth::User;
-use postmerge_imap::{Indexer, Limits, Mode, Server, Tls};
+use postmerge_imap::{Account, Indexer, Limits, Mode, Server, Tls};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -126,29 +126,30 @@ struct Accounts {
 }
 
 struct Open {
-    replica: Replica,
+    account: Account,
     _indexing: Indexing,
 }
 
 impl Accounts {
     fn new(setup: &Setup, replica: &Replica) -> anyhow::Result<Accounts> {
         let own = setup.store.canonicalize()?;
-        let open = Open { replica: replica.clone(), _indexing: Indexing::start(replica)? };
+        let open = Open { account: Account::new(replica.clone()), _indexing: Indexing::start(replica)? };
         Ok(Accounts { setup: setup.clone(), own: own.clone(), open: Mutex::new([(own, open)].into()) })
     }
 
-    fn open(&self, user: &User) -> Result<Replica, String> {
+    fn open(&self, user: &User) -> Result<Account, String> {
         let store = user.replica().canonicalize().map_err(|error| {
             format!("the replica of {}, {}: {error}", user.name().as_str(), user.replica().display())
         })?;
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(open) = open.get(&store) {
-            return Ok(open.replica.clone());
+            return Ok(open.account.clone());
         }
         let replica = Replica::open(&store, self.setup.state()).map_err(|error| error.to_string())?;
         let indexing = Indexing::start(&replica).map_err(|error| error.to_string())?;
-        open.insert(store, Open { replica: replica.clone(), _indexing: indexing });
-        Ok(replica)
+        let account = Account::new(replica);
+        open.insert(store, Open { account: account.clone(), _indexing: indexing });
+        Ok(account)
     }
 
     /// Closes all but the daemon's own, which it closes itself.
@@ -156,7 +157,7 @@ impl Accounts {
         let open = std::mem::take(&mut *self.open.lock().unwrap_or_else(PoisonError::into_inner));
         for (store, open) in open {
             if store != self.own {
-                close(&store, &open.replica)?;
+                close(&store, open.account.replica())?;
             }
         }
         Ok(())

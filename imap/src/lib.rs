@@ -6,6 +6,7 @@
 //! | [`grammar`] | commands from bytes, responses to bytes |
 //! | [`message`] | what IMAP tells of a message's text: structure, envelope, sections, threads |
 
+mod account;
 pub mod auth;
 pub mod grammar;
 mod listener;
@@ -15,6 +16,7 @@ mod summaries;
 mod uids;
 pub mod view;
 
+pub use account::Account;
 pub use listener::{Limits, Mode, Server, Tls, TlsError};
 pub use session::{OUTPUT, Opened, Session, SessionEvent, Settings};
 pub use summaries::Indexer;

@@ -14,7 +14,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use postmerge::replica::{Replica, Subscription};
+use postmerge::replica::Subscription;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -22,6 +22,7 @@ use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{sleep, sleep_until, timeout};
 
 use self::deflate::{Deflate, Inflate};
+use crate::account::Account;
 use crate::auth::{Channel, User};
 use crate::session::{Opened, Session, SessionEvent, Settings};
 
@@ -66,8 +67,8 @@ impl Default for Limits {
     }
 }
 
-/// Gives the replica of a user who has logged in, or says for the log why it cannot. It may block.
-type OpenAccount = dyn Fn(&User) -> Result<Replica, String> + Send + Sync;
+/// Gives the account of a user who has logged in, or says for the log why it cannot. It may block.
+type OpenAccount = dyn Fn(&User) -> Result<Account, String> + Send + Sync;
 
 /// What all connections of a server share.
 pub struct Server {
@@ -82,7 +83,7 @@ impl Server {
     pub fn new(
         limits: Limits,
         settings: impl Fn() -> Arc<Settings> + Send + Sync + 'static,
-        open: impl Fn(&User) -> Result<Replica, String> + Send + Sync + 'static,
+        open: impl Fn(&User) -> Result<Account, String> + Send + Sync + 'static,
     ) -> Arc<Server> {
         Arc::new(Server {
             settings: Box::new(settings),
@@ -312,13 +313,14 @@ impl Connection<'_> {
 
     fn open(&mut self, user: &User) {
         let opened = tokio::task::block_in_place(|| (self.server.open)(user));
-        if let Ok(replica) = &opened {
+        if let Ok(account) = &opened {
             let (count, commits) = watch::channel(0u64);
-            let subscription = replica.subscribe(move |_| count.send_modify(|commits| *commits += 1));
+            let subscription =
+                account.replica().subscribe(move |_| count.send_modify(|commits| *commits += 1));
             self.commits = Some((commits, subscription));
         }
         self.session().opened(match opened {
-            Ok(replica) => Opened::Replica(replica),
+            Ok(account) => Opened::Account(account),
             Err(reason) => Opened::Refused(reason),
         });
     }

@@ -32,10 +32,11 @@ use std::time::{Duration, Instant};
 use postmerge::replica::Replica;
 
 use self::append::AppendRun;
-use self::done::{Done, Failed, Reply};
+use self::done::{Done, Failed};
 use self::fetch::FetchRun;
 use self::search::SearchRun;
 use self::selected::Selected;
+use crate::account::Account;
 use crate::auth::{Attempts, Authenticator, Channel, Sasl, ServerNonce, User};
 use crate::grammar::{
     AppendItem, Code, Command, CommandBody, Condition, Item, Limits, Numbering, Reader, Responses, Secret,
@@ -81,7 +82,7 @@ pub enum SessionEvent {
 /// What came of opening an account.
 pub enum Opened {
     /// Here it is.
-    Replica(Replica),
+    Account(Account),
     /// It cannot be used now, for this reason, which goes to the log and not to the client.
     Refused(String),
 }
@@ -98,8 +99,8 @@ struct Enabled {
 
 enum State {
     NotAuthenticated,
-    Authenticated(Replica),
-    Selected(Replica, Box<Selected>),
+    Authenticated(Account),
+    Selected(Account, Box<Selected>),
 }
 
 /// What is under way between two steps.
@@ -393,7 +394,14 @@ impl Session {
     fn replica(&self) -> Result<&Replica, Failed> {
         match &self.state {
             State::NotAuthenticated => Err(Failed::Bad("log in first")),
-            State::Authenticated(replica) | State::Selected(replica, _) => Ok(replica),
+            State::Authenticated(account) | State::Selected(account, _) => Ok(account.replica()),
+        }
+    }
+
+    fn account(&self) -> Result<&Account, Failed> {
+        match &self.state {
+            State::NotAuthenticated => Err(Failed::Bad("log in first")),
+            State::Authenticated(account) | State::Selected(account, _) => Ok(account),
         }
     }
 

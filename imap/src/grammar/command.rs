@@ -43,7 +43,7 @@ pub enum CommandBody {
     Logout,
     /// STARTTLS. Whatever follows it in the clear has to be thrown away ([`Reader::take_input`](super::Reader::take_input)).
     StartTls,
-    /// AUTHENTICATE, with the initial response of SASL-IR (RFC 4959).
+    /// AUTHENTICATE, with the initial response of SASL-IR (RFC 4959) in base64, or `=` for an empty one.
     Authenticate { mechanism: Mechanism, initial_response: Option<Secret> },
     /// LOGIN
     Login { user: Vec<u8>, password: Secret },

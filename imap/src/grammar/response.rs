@@ -144,6 +144,11 @@ impl Responses {
         std::mem::take(&mut self.out)
     }
 
+    /// Takes back what was written after the first `len` octets.
+    pub fn truncate(&mut self, len: usize) {
+        self.out.truncate(len);
+    }
+
     /// A status response: to the command of `tag`, or to none.
     pub fn status(&mut self, tag: Option<&Tag>, condition: Condition, code: Option<Code<'_>>, text: &str) {
         let utf8 = self.utf8();

@@ -9,7 +9,7 @@ use super::mailboxes::named;
 use super::store::keywords;
 use super::{Kind, Running, Session, State};
 use crate::grammar::{
-    Append, AppendItem, Code, MessageHead, MessageSet, NumberSet, Numbering, SequenceNumber, Tag,
+    Append, AppendItem, Code, Item, MessageHead, MessageSet, NumberSet, Numbering, SequenceNumber, Tag,
 };
 use crate::message::Maker;
 
@@ -77,7 +77,8 @@ impl Session {
 
     fn refuse_append(&mut self, tag: &Tag, failed: Failed) {
         self.reader.refuse();
-        self.next = None;
+        // A piece of it may have been read already.
+        self.next = self.next.take().filter(|item| !matches!(item, Item::Append(_)));
         self.finish(tag, Kind::Other, Err(failed));
     }
 
@@ -131,8 +132,8 @@ impl Session {
         let Some(replaced) = run.replaces else { return Ok(Done::ok_with(reply, "added")) };
         // RFC 8508, section 3.4: the new message is told first, then the old one goes.
         self.out.status(None, crate::grammar::Condition::Ok, reply.code(), "added");
-        if let State::Selected(replica, selected) = &self.state {
-            replica.expunge(selected.seen, &[replaced])?;
+        if let State::Selected(account, selected) = &self.state {
+            account.replica().expunge(selected.seen, &[replaced])?;
         }
         self.tell(true)?;
         Ok(Done::ok("replaced"))

@@ -20,7 +20,8 @@ impl Session {
     ) -> Result<Done, Failed> {
         let uids = self.target_uids(messages, numbering)?;
         let to = named(to)?;
-        let State::Selected(replica, selected) = &mut self.state else { return Err(Failed::unselected()) };
+        let State::Selected(account, selected) = &mut self.state else { return Err(Failed::unselected()) };
+        let replica = account.replica();
         if selected.read_only && !stay {
             return Ok(read_only());
         }
@@ -44,7 +45,8 @@ impl Session {
     /// EXPUNGE: those with `\Deleted`, all or only some UIDs.
     pub(super) fn expunge(&mut self, only: Option<&MessageSet>) -> Result<Done, Failed> {
         let only = only.map(|set| self.target_uids(set, Numbering::Uid)).transpose()?;
-        let State::Selected(replica, selected) = &mut self.state else { return Err(Failed::unselected()) };
+        let State::Selected(account, selected) = &mut self.state else { return Err(Failed::unselected()) };
+        let replica = account.replica();
         if selected.read_only {
             return Ok(read_only());
         }
@@ -55,7 +57,8 @@ impl Session {
     /// The client has asked for it, so it is told, whatever else it has sent already.
     fn done_expunging(&mut self, text: &'static str) -> Result<Done, Failed> {
         self.tell(true)?;
-        let State::Selected(replica, selected) = &self.state else { return Err(Failed::unselected()) };
+        let State::Selected(account, selected) = &self.state else { return Err(Failed::unselected()) };
+        let replica = account.replica();
         let id = selected.seen.mailbox;
         let mailbox = if self.enabled.condstore { replica.snapshot_of(id)?.mailbox(id)? } else { None };
         let reply = mailbox.map_or(Reply::None, |mailbox| Reply::HighestModSeq(mailbox.highest_modseq));
@@ -64,7 +67,8 @@ impl Session {
 
     /// CLOSE expunges silently; UNSELECT does not.
     pub(super) fn close(&mut self, expunge: bool) -> Result<Done, Failed> {
-        let State::Selected(replica, selected) = &mut self.state else { return Err(Failed::unselected()) };
+        let State::Selected(account, selected) = &mut self.state else { return Err(Failed::unselected()) };
+        let replica = account.replica();
         if expunge && !selected.read_only {
             expunge_deleted(replica, selected, None)?;
         }

@@ -93,7 +93,8 @@ impl Session {
             return Ok(Done::bad("VANISHED needs QRESYNC, UID FETCH and CHANGEDSINCE"));
         }
         let mut targets = self.targets(&fetch.messages, fetch.numbering)?;
-        let State::Selected(replica, selected) = &mut self.state else { return Err(Failed::unselected()) };
+        let State::Selected(account, selected) = &mut self.state else { return Err(Failed::unselected()) };
+        let replica = account.replica();
         let snapshot = replica.snapshot_of(selected.seen.mailbox)?;
         if let Some(since) = fetch.changed_since {
             let changes = snapshot.changed_since(selected.seen.mailbox, since)?;
@@ -153,10 +154,16 @@ impl Session {
     }
 
     fn write_fetch(&mut self, run: &mut FetchRun, now: Instant) -> Result<Done, Failed> {
-        let State::Selected(replica, selected) = &mut self.state else { return Err(Failed::unselected()) };
+        let State::Selected(account, selected) = &mut self.state else { return Err(Failed::unselected()) };
+        let replica = account.replica();
+        // Where the response that is being written began, if that is not with the client yet.
+        let mut begun = None;
         while self.out.len() < OUTPUT {
             if let Some(current) = run.current.take() {
-                run.current = put_items(replica, &run.items, current, &mut self.out)?;
+                match put_items(replica, &run.items, current, &mut self.out) {
+                    Ok(current) => run.current = current,
+                    Err(failed) => return Err(unwrite(failed, begun, &mut self.out)),
+                }
                 continue;
             }
             let Some(next) = run.ready.front() else {
@@ -181,6 +188,7 @@ impl Session {
             }
             run.awaited = None;
             if let Some(ready) = run.ready.pop_front() {
+                begun = Some(self.out.len());
                 match self.enabled.uid_only {
                     true => self.out.uid_fetch(ready.message.uid).pause(),
                     false => self.out.fetch(ready.seq).pause(),
@@ -189,6 +197,22 @@ impl Session {
             }
         }
         Ok(Done::Runs)
+    }
+}
+
+/// Takes back a response that cannot be completed. One that is with the client in part cannot be taken back.
+fn unwrite(failed: Failed, begun: Option<usize>, out: &mut Responses) -> Failed {
+    match (begun, failed) {
+        (Some(begun), failed) => {
+            out.truncate(begun);
+            match failed {
+                Failed::HalfWritten(error) => Failed::Replica(error),
+                failed => failed,
+            }
+        }
+        (None, Failed::Replica(error)) => Failed::HalfWritten(error),
+        (None, Failed::No(..)) => Failed::HalfWritten(unreadable(std::io::ErrorKind::InvalidData.into())),
+        (None, failed) => failed,
     }
 }
 

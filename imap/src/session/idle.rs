@@ -29,8 +29,8 @@ impl Session {
 
     /// Tells a client that has a mailbox selected what happened in it.
     pub(super) fn tell(&mut self, may_expunge: bool) -> Result<(), Lost> {
-        let State::Selected(replica, selected) = &mut self.state else { return Ok(()) };
-        let snapshot = replica.snapshot_of(selected.seen.mailbox)?;
+        let State::Selected(account, selected) = &mut self.state else { return Ok(()) };
+        let snapshot = account.replica().snapshot_of(selected.seen.mailbox)?;
         selected.refresh(&snapshot, self.enabled, may_expunge, &mut self.out)
     }
 }

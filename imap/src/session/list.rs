@@ -84,7 +84,7 @@ impl Session {
             let mailbox = &name;
             self.out.list(&Listing { attributes: &attributes, mailbox, child_subscribed, old_name: None });
             if let Some(mailbox) = node.mailbox.filter(|_| wanted && !list.returns.status.is_empty()) {
-                self.put_status(&mailbox, &list.returns.status);
+                self.put_status(&snapshot, &mailbox, &list.returns.status)?;
             }
         }
         Ok(Done::ok("these are the mailboxes"))

@@ -2,9 +2,6 @@
 
 use std::time::Instant;
 
-use data_encoding::BASE64;
-use zeroize::Zeroizing;
-
 use super::done::Done;
 use super::{Enabled, Opened, Running, Session, SessionEvent, State};
 use crate::auth::{Answer, Failure, Mechanism, Sasl, Step, User, UserName};
@@ -130,13 +127,9 @@ impl Session {
             return Done::no(Code::Cannot, "this mechanism is not known here");
         };
         let nonce = (self.settings.nonce)();
-        let initial = initial.map(|secret| match secret.as_bytes() {
-            [] => Zeroizing::new("=".to_owned()),
-            message => Zeroizing::new(BASE64.encode(message)),
-        });
         let step = Sasl::start(
             mechanism,
-            initial.as_ref().map(|line| line.as_bytes()),
+            initial.as_ref().map(Secret::as_bytes),
             &self.channel,
             &self.settings.authenticator,
             nonce,
@@ -194,8 +187,8 @@ impl Session {
     pub fn opened(&mut self, opened: Opened) {
         let Some(Running::Opening(tag)) = self.running.take() else { return };
         match opened {
-            Opened::Replica(replica) => {
-                self.state = State::Authenticated(replica);
+            Opened::Account(account) => {
+                self.state = State::Authenticated(account);
                 self.reader.set_limits(Limits::AFTER_LOGIN);
                 let all = self.capabilities();
                 self.out.status(Some(&tag), Condition::Ok, Some(Code::Capability(&all)), "logged in");

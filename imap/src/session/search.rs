@@ -10,7 +10,7 @@ use postmerge::replica::Replica;
 use postmerge::uid::Shown;
 
 use self::criteria::{Facts, Program};
-use super::done::{Done, Failed};
+use super::done::{Done, Failed, Reply};
 use super::selected::Selected;
 use super::{Running, Session, State};
 use crate::grammar::{
@@ -75,7 +75,7 @@ impl Session {
         }
         let time = (self.settings.time)();
         let State::Selected(_, selected) = &mut self.state else { return Err(Failed::unselected()) };
-        let program = match Program::new(&criteria, selected, time) {
+        let program = match Program::new(&criteria, selected, time, self.enabled.uid_only) {
             Ok(program) => program,
             Err(failed) => {
                 // RFC 5182, section 2.1: a SEARCH that fails leaves nothing saved.
@@ -96,11 +96,11 @@ impl Session {
     /// Looks at the next messages, or answers.
     pub(super) fn search_on(&mut self, mut run: Box<SearchRun>) -> (Tag, Result<Done, Failed>) {
         let tag = run.tag.clone();
-        let State::Selected(replica, selected) = &mut self.state else {
+        let State::Selected(account, selected) = &mut self.state else {
             return (tag, Err(Failed::unselected()));
         };
         if !run.targets.is_empty() {
-            let looked = run.look(replica, selected);
+            let looked = run.look(account.replica(), selected);
             return match looked {
                 Ok(()) => {
                     self.running = Some(Running::Search(run));
@@ -114,7 +114,7 @@ impl Session {
             0 => Done::ok("that is all"),
             count => {
                 let text = format!("{count} messages could not be looked at: their bodies have not arrived");
-                Done::Ok(super::Reply::Plain(Code::Unavailable), text.into())
+                Done::Ok(Reply::Plain(Code::Unavailable), text.into())
             }
         };
         (tag, Ok(done))

@@ -1,10 +1,10 @@
 //! SELECT, EXAMINE, CLOSE and UNSELECT (RFC 9051, sections 6.3.2, 6.3.3, 6.4.1 and 6.4.2; RFC 7162, section 3.2.5).
 
-use postmerge::mailbox::{Keyword, MailboxId, Uid};
+use postmerge::mailbox::{MailboxId, Uid};
 use postmerge::replica::Snapshot;
 use postmerge::uid::Mailbox;
 
-use super::done::{Done, Failed};
+use super::done::{Done, Failed, Reply};
 use super::mailboxes::named;
 use super::selected::{Selected, put_flags};
 use super::{Session, State};
@@ -14,8 +14,6 @@ use crate::view::View;
 /// UIDs stay below this; past it a mailbox starts a new epoch (`docs/uids.md`). A client that comes from another server of
 /// the account may know any of them.
 pub(super) const HIGHEST_UID: u32 = 1 << 31;
-/// Messages that are read at once in the search for the first unseen one.
-const PAGE: usize = 1000;
 
 impl Session {
     pub(super) fn select(&mut self, select: Select, read_only: bool) -> Result<Done, Failed> {
@@ -28,28 +26,22 @@ impl Session {
         }
         let name = named(select.mailbox)?;
         self.enabled.condstore |= select.condstore;
-        let replica = self.replica()?.clone();
-        let (snapshot, mailbox) = replica.open_mailbox(&name)?;
-        let uids = snapshot.uids(mailbox.id)?;
-        let view = View::new(uids.into_iter().map(Uid::value).collect());
+        let account = self.account()?.clone();
+        let (snapshot, mailbox) = account.replica().open_mailbox(&name)?;
+        let view = View::new(account.uids(&snapshot, &mailbox)?);
         let mut selected = Box::new(Selected::new(&mailbox, view, read_only));
-        self.put_mailbox(&snapshot, &mailbox, &selected)?;
+        self.put_mailbox(&mailbox, &selected);
         if let Some(known) = select.qresync.filter(|known| known.uid_validity == mailbox.uid_validity) {
             self.resync(&snapshot, &mailbox, &known, &mut selected)?;
         }
-        self.state = State::Selected(replica, selected);
+        self.state = State::Selected(account, selected);
         Ok(match read_only {
-            true => Done::Ok(super::Reply::Plain(Code::ReadOnly), "selected, to be read only".into()),
-            false => Done::Ok(super::Reply::Plain(Code::ReadWrite), "selected".into()),
+            true => Done::Ok(Reply::Plain(Code::ReadOnly), "selected, to be read only".into()),
+            false => Done::Ok(Reply::Plain(Code::ReadWrite), "selected".into()),
         })
     }
 
-    fn put_mailbox(
-        &mut self,
-        snapshot: &Snapshot,
-        mailbox: &Mailbox,
-        selected: &Selected,
-    ) -> Result<(), Failed> {
+    fn put_mailbox(&mut self, mailbox: &Mailbox, selected: &Selected) {
         let out = &mut self.out;
         selected.put_flags(out);
         out.exists(selected.view.exists());
@@ -58,10 +50,8 @@ impl Session {
             let mailbox = &mailbox.name;
             out.list(&Listing { attributes: &attributes, mailbox, child_subscribed: false, old_name: None });
         } else {
+            // UNSEEN, which RFC 3501 allows to be left out, would take a look at every message before the first.
             out.recent(0);
-            if let Some(seq) = first_unseen(snapshot, mailbox, &selected.view)? {
-                out.status(None, Condition::Ok, Some(Code::Unseen(seq)), "the first unseen message");
-            }
         }
         let uid_next = Uid::new(mailbox.uid_next).unwrap_or(Uid::FIRST);
         for (code, text) in [
@@ -72,7 +62,6 @@ impl Session {
         ] {
             out.status(None, Condition::Ok, Some(code), text);
         }
-        Ok(())
     }
 
     /// Tells a client what it does not know (RFC 7162, section 3.2.5.1): first what vanished, then what changed. A
@@ -115,8 +104,8 @@ impl Session {
     /// Forgets the selected mailbox.
     pub(super) fn deselect(&mut self) -> Option<Box<Selected>> {
         match std::mem::replace(&mut self.state, State::NotAuthenticated) {
-            State::Selected(replica, selected) => {
-                self.state = State::Authenticated(replica);
+            State::Selected(account, selected) => {
+                self.state = State::Authenticated(account);
                 Some(selected)
             }
             other => {
@@ -132,18 +121,4 @@ pub(super) fn hidden(snapshot: &Snapshot, mailbox: MailboxId) -> Result<NumberSe
     let highest = Uid::new(HIGHEST_UID).expect("not 0");
     let ranges = snapshot.hidden(mailbox, highest)?;
     Ok(NumberSet::from_ranges(ranges.into_iter().map(|(first, last)| first.value()..=last.value())))
-}
-
-/// The sequence number of the first message without `\Seen`; clients of RFC 3501 jump there.
-fn first_unseen(snapshot: &Snapshot, mailbox: &Mailbox, view: &View) -> Result<Option<u32>, Failed> {
-    let seen = Keyword::seen();
-    let mut from = (mailbox.unseen > 0).then_some(Uid::FIRST);
-    while let Some(next) = from {
-        let page = snapshot.messages(mailbox.id, next, PAGE)?;
-        if let Some(unseen) = page.iter().find(|message| !message.keywords.contains(&seen)) {
-            return Ok(view.seq(unseen.uid.value()));
-        }
-        from = page.last().and_then(|last| Uid::new(last.uid.value().checked_add(1)?));
-    }
-    Ok(None)
 }

@@ -16,7 +16,8 @@ impl Session {
         self.enabled.condstore |= store.unchanged_since.is_some();
         let targets = self.targets(&store.messages, store.numbering)?;
         let flags = keywords(&store.flags);
-        let State::Selected(replica, selected) = &mut self.state else { return Err(Failed::unselected()) };
+        let State::Selected(account, selected) = &mut self.state else { return Err(Failed::unselected()) };
+        let replica = account.replica();
         if selected.read_only {
             return Ok(Done::no(Code::ReadOnly, "the mailbox was selected to be read only"));
         }

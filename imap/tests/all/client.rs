@@ -9,7 +9,7 @@ use postmerge::uid::Block;
 use postmerge_imap::auth::{
     Authenticator, Channel, DecoySecret, Iterations, Salt, ServerNonce, User, Users, Verifier,
 };
-use postmerge_imap::{Opened, Session, SessionEvent, Settings};
+use postmerge_imap::{Account, Opened, Session, SessionEvent, Settings};
 
 /// A replica that goes away with its directory.
 pub(crate) struct Home {
@@ -86,7 +86,9 @@ impl Client {
                 heard.extend(bytes);
             }
             match self.session.poll_event() {
-                Some(SessionEvent::Open { .. }) => self.session.opened(Opened::Replica(self.replica.clone())),
+                Some(SessionEvent::Open { .. }) => {
+                    self.session.opened(Opened::Account(Account::new(self.replica.clone())))
+                }
                 Some(SessionEvent::Close) => self.closed = true,
                 Some(event) => panic!("no socket for {event:?}"),
                 None if self.session.has_work() => self.session.work(self.now),

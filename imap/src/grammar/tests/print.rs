@@ -24,10 +24,6 @@ fn string(out: &mut Vec<u8>, text: &[u8]) {
     }
 }
 
-fn base64(secret: &Secret) -> String {
-    if secret.as_bytes().is_empty() { "=".into() } else { data_encoding::BASE64.encode(secret.as_bytes()) }
-}
-
 /// A name that no mailbox can have comes back as one that none can have either.
 fn mailbox(out: &mut Vec<u8>, mailbox: &MailboxArg) {
     match mailbox {
@@ -100,7 +96,7 @@ fn body(out: &mut Vec<u8>, body: &CommandBody) {
         CommandBody::Authenticate { mechanism, initial_response } => {
             word(out, format!("AUTHENTICATE {}", mechanism.name()));
             if let Some(response) = initial_response {
-                word(out, format!(" {}", base64(response)));
+                word(out, format!(" {}", String::from_utf8_lossy(response.as_bytes())));
             }
         }
         CommandBody::Login { user, password } => {

@@ -56,6 +56,7 @@ enum Test {
 struct Compiler<'a> {
     selected: &'a Selected,
     time: i64,
+    uid_only: bool,
     terms: Terms,
     needs_summary: bool,
     asks_modseq: bool,
@@ -63,15 +64,26 @@ struct Compiler<'a> {
 
 impl Program {
     /// `time` is now, in seconds since 1970. Fails for a charset that is not known and for texts that are not in it.
-    pub(super) fn new(criteria: &Criteria, selected: &Selected, time: i64) -> Result<Program, Failed> {
+    pub(super) fn new(
+        criteria: &Criteria,
+        selected: &Selected,
+        time: i64,
+        uid_only: bool,
+    ) -> Result<Program, Failed> {
         if let Some(charset) = &criteria.charset
             && !["US-ASCII", "UTF-8"].iter().any(|known| known.eq_ignore_ascii_case(charset))
         {
             let code = Code::BadCharset(&["US-ASCII", "UTF-8"]);
             return Err(Failed::No(Some(code), "texts are to be in UTF-8".into()));
         }
-        let mut compiler =
-            Compiler { selected, time, terms: Terms::new(), needs_summary: false, asks_modseq: false };
+        let mut compiler = Compiler {
+            selected,
+            time,
+            uid_only,
+            terms: Terms::new(),
+            needs_summary: false,
+            asks_modseq: false,
+        };
         let tests = criteria.keys.iter().map(|key| compiler.test(key)).collect::<Result<_, _>>()?;
         let Compiler { terms, needs_summary, asks_modseq, .. } = compiler;
         Ok(Program { test: Test::All(tests), terms, needs_summary, asks_modseq })
@@ -166,6 +178,7 @@ impl Compiler<'_> {
             SearchKey::Messages(MessageSet::Saved) | SearchKey::Uid(MessageSet::Saved) => {
                 Test::Uids(self.selected.saved.clone())
             }
+            SearchKey::Messages(MessageSet::Numbers(_)) if self.uid_only => return Err(Failed::UidRequired),
             SearchKey::Messages(MessageSet::Numbers(set)) => {
                 let exists = self.selected.view.exists();
                 if set.largest_number().is_some_and(|number| number > exists) {
