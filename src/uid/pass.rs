@@ -166,8 +166,9 @@ impl<T: TablesMut> Pass<'_, T> {
         for pack in &touched.packs {
             self.add_pack(*pack)?;
         }
-        for (entry, keyword) in &touched.keywords {
-            self.refresh_keyword(*entry, keyword)?;
+        let keywords = touched.keywords.iter().map(|(entry, keyword)| (*entry, keyword));
+        for (entry, keyword, set) in self.doc.keywords(keywords) {
+            self.set_keyword(entry, keyword, set)?;
         }
         self.dirty.extend(&touched.places);
         for key in &touched.uids {
@@ -277,13 +278,6 @@ impl<T: TablesMut> Pass<'_, T> {
             self.set_keyword(entry, keyword, set)?;
         }
         Ok(())
-    }
-
-    fn refresh_keyword(&mut self, entry: EntryId, keyword: &Keyword) -> Result<(), TableError> {
-        match self.doc.keyword(entry, keyword) {
-            Some(set) => self.set_keyword(entry, keyword, set),
-            None => Ok(()),
-        }
     }
 
     fn set_keyword(&mut self, entry: EntryId, keyword: &Keyword, set: bool) -> Result<(), TableError> {
