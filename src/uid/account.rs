@@ -13,7 +13,7 @@ use super::pass::{self, Context, Event, Rules};
 use super::rows::{EntryRow, MailboxRow};
 use super::settle::{self, HIGHEST_UID, Unclaimed, claim_above, segments};
 use super::tables::{Table, TableError, Tables, TablesMut};
-use super::validity::{epoch_above, uid_validity};
+use super::validity::{self, epoch_above, uid_validity};
 use super::view::View;
 use crate::mailbox::{
     AccountId, Change, Document, DocumentError, EntryId, Keyword, MailboxId, MailboxName, Message, ModSeq,
@@ -588,12 +588,10 @@ impl Account {
         Ok(pass::counter(tables)?)
     }
 
-    /// The highest UIDVALIDITY of any mailbox, hidden ones too. What keeps track of it outside of the store can tell
+    /// The highest UIDVALIDITY that any mailbox ever had, hidden ones too; one look-up. What keeps track of it outside of the store can tell
     /// [`Account::restored`] later.
     pub fn highest_uid_validity(&self, tables: &impl Tables) -> Result<UidValidity, AccountError> {
-        let mailboxes = all_mailboxes(tables)?;
-        let highest = mailboxes.iter().map(|(id, row)| uid_validity(self.id, *id, row)).max();
-        Ok(highest.unwrap_or(UidValidity::MIN))
+        Ok(validity::highest(tables)?)
     }
 
     /// On an observer: the private UIDs that a mailbox needs before it is shown, [`Account::MAX_BATCH`] at most. The

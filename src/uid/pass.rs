@@ -9,9 +9,10 @@ use super::names;
 use super::observer;
 use super::rows::{Claim, EntryRow, MailboxRow, UidRow, after, arrival_key, space_key, uid_key};
 use super::tables::{Table, TableError, TablesMut};
+use super::validity::{self, uid_validity};
 use crate::mailbox::{
     AccountId, Document, EntryId, Keyword, MailboxId, Message, ModSeq, Nonce, Origin, PackId, Placement,
-    Places, Touched, Uid,
+    Places, Touched, Uid, UidValidity,
 };
 
 /// The rules of the pass. The only public value is all of them; tests take single ones out, to see that they are needed.
@@ -218,6 +219,10 @@ impl<T: TablesMut> Pass<'_, T> {
         let prefix = space_key(id, old_epoch);
         for (_, value) in self.tables.range(Table::Uids, &prefix, &after(&prefix), usize::MAX)? {
             self.dirty.insert(UidRow::decode(&value)?.placement.entry);
+        }
+        // UIDs of a past epoch are shown to nobody, burned or not.
+        for (key, _) in self.tables.range(Table::Pending, &prefix, &after(&prefix), usize::MAX)? {
+            self.tables.remove(Table::Pending, &key)?;
         }
         Ok(())
     }
@@ -489,9 +494,12 @@ impl<T: TablesMut> Pass<'_, T> {
                 self.tables.put(Table::Uids, &uid_key(*mailbox, *epoch, uid.value()), &row.encode())?;
             }
         }
+        let mut highest = UidValidity::MIN;
         for (id, row) in &self.mailboxes {
-            self.tables.put(Table::Mailboxes, id.as_bytes(), &row.encode())?;
+            row.put(self.tables, *id)?;
+            highest = highest.max(uid_validity(self.context.account, *id, row));
         }
+        validity::note_highest(self.tables, highest)?;
         for ((mailbox, epoch), uids) in &self.changed {
             let mut key = space_key(*mailbox, *epoch);
             key.extend(self.modseq.counter().to_be_bytes());

@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use super::claims::top;
-use super::names::all_mailboxes;
+use super::names::{all_mailboxes, name_row};
 use super::observer;
-use super::rows::{EntryRow, MailboxRow, UidRow, after, key_placement, key_uid, space_key, uid_key};
+use super::rows::{EntryRow, MailboxRow, NameRow, UidRow, after, key_placement, key_uid, space_key, uid_key};
 use super::tables::{Table, TableError, Tables};
 use super::validity::uid_validity;
 use crate::blob::BlobId;
@@ -96,8 +96,14 @@ impl<'a, T: Tables> View<'a, T> {
         Ok(mailboxes)
     }
 
-    /// The id of the mailbox that bears a name now. Costs O(mailboxes).
+    /// The id of the mailbox that bears a name now. Costs two look-ups; O(mailboxes) where nobody bears the name, or
+    /// whoever does has to rise first.
     pub fn find(&self, name: &MailboxName) -> Result<Option<MailboxId>, TableError> {
+        if let Some(NameRow { mailbox, .. }) = name_row(self.tables, name)?
+            && self.mailbox_row(mailbox)?.is_some_and(|row| row.display.as_ref() == Some(name))
+        {
+            return Ok(Some(mailbox));
+        }
         let bears = |(id, row): (MailboxId, MailboxRow)| (row.display.as_ref() == Some(name)).then_some(id);
         Ok(all_mailboxes(self.tables)?.into_iter().find_map(bears))
     }
