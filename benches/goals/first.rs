@@ -273,7 +273,7 @@ pub(crate) fn memory(table: &mut Table, work: &Path, corpus: &Corpus, messages: 
     }
 }
 
-fn child(arguments: &[std::ffi::OsString]) -> Child {
+pub(crate) fn child(arguments: &[std::ffi::OsString]) -> Child {
     let own = std::env::current_exe().expect("the bench knows itself");
     let piped = Stdio::piped;
     let spawned = Command::new(own).arg("--child").args(arguments).stdin(piped()).stdout(piped()).spawn();
