@@ -13,9 +13,10 @@ mod run;
 mod scan;
 mod schema;
 mod special_use;
+mod writer;
 
 pub use change::{Change, ChangeFault, Touched};
-pub use document::{Document, DocumentError, MailboxFields, Place, Places, Writer};
+pub use document::{Document, DocumentError, MailboxFields, Place, Places};
 pub use ids::{
     AccountId, EntryId, IdError, MailboxId, ModSeq, Nonce, PackId, Placement, ReplicaId, Uid, UidValidity,
 };
@@ -24,3 +25,4 @@ pub use name::{MailboxName, MailboxNameError};
 pub use pack::{Message, Origin, Pack, PackError};
 pub use run::{Run, Segment, Source, UidRecord, UidRecordError};
 pub use special_use::SpecialUse;
+pub use writer::Writer;

@@ -92,6 +92,11 @@ impl fmt::Display for Position {
 const DURABLE_GROUPS: u64 = 256;
 /// Logged bytes after which the index is committed durably, so that a replay reads no more than this.
 const DURABLE_BYTES: u64 = 8 << 20;
+/// Smallest index that is worth compacting.
+const COMPACT_FROM: u64 = 1 << 20;
+/// An index is compacted on close after one part in so many of it was written: so the cost, which is O(index), stays in
+/// proportion to what was done, and a sync of a few changes does not pay it.
+const COMPACT_SHARE: u64 = 8;
 /// Groups that one replay transaction takes at most, and bytes of the log, to bound its memory.
 const REPLAY_GROUPS: usize = 1024;
 const REPLAY_BYTES: u64 = 8 << 20;
@@ -110,6 +115,8 @@ pub struct Store {
     state: IndexState,
     /// Groups and bytes since the index was last committed durably.
     since_durable: (u64, u64),
+    /// Bytes of rows written since the store was opened.
+    rows_written: u64,
     poisoned: bool,
 }
 
@@ -241,9 +248,16 @@ impl Store {
         snapshot::write(&self.dir, &self.disk, self.id, position, bytes)
     }
 
-    /// Makes the index durable, so that the next open replays nothing. Dropping a store tries the same.
+    /// Makes the index durable, so that the next open replays nothing. Dropping a store tries the same. After much was
+    /// written, an import say, the index is also compacted.
     pub fn close(mut self) -> Result<(), StoreError> {
-        self.settle()
+        self.settle()?;
+        let index = self.dir.join(open::INDEX);
+        let size = std::fs::metadata(&index).map_err(StoreError::io("look at", &index))?.len();
+        if !self.poisoned && size >= COMPACT_FROM && self.rows_written >= size / COMPACT_SHARE {
+            self.index.compact()?;
+        }
+        Ok(())
     }
 
     fn settle(&mut self) -> Result<(), StoreError> {
@@ -274,6 +288,9 @@ impl Store {
             places.push(Replayed { position, start });
             state.log = end;
         }
+        let rows = commit.rows.values().flatten();
+        self.rows_written +=
+            rows.map(|(key, row)| (key.len() + row.as_ref().map_or(0, Vec::len)) as u64).sum::<u64>();
         self.since_durable.0 += places.len().max(1) as u64;
         self.since_durable.1 += state.log.offset.saturating_sub(self.state.log.offset);
         let durable = self.since_durable.0 >= DURABLE_GROUPS || self.since_durable.1 >= DURABLE_BYTES;

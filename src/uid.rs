@@ -6,6 +6,8 @@
 
 mod account;
 mod claims;
+#[cfg(test)]
+mod cost;
 mod lane;
 #[cfg(test)]
 mod model;

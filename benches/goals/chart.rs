@@ -20,9 +20,11 @@ fn open(width: u32, height: u32, title: &str) -> String {
     )
 }
 
-/// How much of each goal is used up: a bar that ends before the dashed line reaches its goal.
+/// How much of each goal is used up: a bar that ends before the dashed line reaches its goal. A goal of 0 has no shares.
 pub(crate) fn goals(table: &Table) -> String {
-    let rows: Vec<_> = table.rows.iter().filter_map(|row| Some((row, row.measured / row.goal?))).collect();
+    let share = |goal: f64, measured: f64| (goal > 0.0).then(|| measured / goal);
+    let rows = table.rows.iter().filter_map(|row| Some((row, share(row.goal?, row.measured)?)));
+    let rows: Vec<_> = rows.collect();
     let (left, scale, top) = (480.0, 200.0, 56.0);
     let height = top + 24.0 * rows.len() as f64 + 14.0;
     let mut out = open(870, height as u32, "Share of each goal that is used (shorter is better)");

@@ -71,7 +71,36 @@ pub(crate) fn on_disk(table: &mut Table, work: &Path, all: &Corpus, text: &Corpu
             corpus.bytes as f64 / 1e6,
             parts.join(", ")
         ));
+        table.note(format!(
+            "Index of {what}: {}.",
+            index_by_table(&store.join("index.redb"), corpus.messages)
+        ));
     }
+}
+
+/// What the rows of each table of the index take for a message, and what the file has beside them.
+fn index_by_table(path: &Path, messages: usize) -> String {
+    use redb::{ReadableDatabase, ReadableTableMetadata, TableHandle};
+    let a_message = |bytes: u64| bytes as f64 / messages as f64;
+    let database = redb::Database::open(path).expect("a closed index opens");
+    let read = database.begin_read().expect("an index is read");
+    let (mut parts, mut rows) = (Vec::new(), 0);
+    for handle in read.list_tables().expect("an index lists its tables") {
+        let name = handle.name().to_owned();
+        let stats = read.open_untyped_table(handle).and_then(|table| Ok(table.stats()?)).expect("a table");
+        rows += stats.stored_bytes();
+        if stats.stored_bytes() > 10 * messages as u64 {
+            let (stored, waste) = (a_message(stats.stored_bytes()), a_message(stats.fragmented_bytes()));
+            parts.push(format!("{name} {stored:.0} B and {waste:.0} B of room"));
+        }
+    }
+    let file = std::fs::metadata(path).expect("a file").len();
+    format!(
+        "rows {:.0} B a message of {:.0} B of file; {}",
+        a_message(rows),
+        a_message(file),
+        parts.join(", ")
+    )
 }
 
 /// One first sync over QUIC on loopback, in this process: CPU of both ends, wall.
@@ -244,7 +273,7 @@ pub(crate) fn memory(table: &mut Table, work: &Path, corpus: &Corpus, messages: 
     }
 }
 
-fn child(arguments: &[std::ffi::OsString]) -> Child {
+pub(crate) fn child(arguments: &[std::ffi::OsString]) -> Child {
     let own = std::env::current_exe().expect("the bench knows itself");
     let piped = Stdio::piped;
     let spawned = Command::new(own).arg("--child").args(arguments).stdin(piped()).stdout(piped()).spawn();

@@ -10,6 +10,7 @@ mod chart;
 mod first;
 mod mail;
 mod meter;
+mod twins;
 mod wire;
 
 use std::path::PathBuf;
@@ -25,8 +26,8 @@ use crate::meter::Table;
 #[global_allocator]
 static HEAP: PeakAlloc = PeakAlloc;
 
-const GOALS: [&str; 10] =
-    ["document", "noop", "flag", "store", "apart", "import", "sync", "disk", "memory", "pass"];
+const GOALS: [&str; 11] =
+    ["document", "noop", "flag", "store", "apart", "import", "sync", "disk", "memory", "twins", "pass"];
 
 struct Options {
     only: Vec<String>,
@@ -80,7 +81,10 @@ fn options() -> Options {
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     if let Some(("--child", rest)) = arguments.split_first().map(|(first, rest)| (first.as_str(), rest)) {
-        return first::run_child(rest);
+        if !twins::run_child(rest) {
+            first::run_child(rest);
+        }
+        return;
     }
     let options = options();
     let temp = TempDir::new_in(&options.work).expect("a work directory");
@@ -90,7 +94,7 @@ fn main() {
     let (mut costs, mut first_sync) = (Vec::new(), None);
     for goal in GOALS.iter().filter(|goal| options.only.iter().any(|only| only == *goal)) {
         let start = Instant::now();
-        if matches!(*goal, "import" | "sync" | "disk" | "memory") && mail.is_none() {
+        if matches!(*goal, "import" | "sync" | "disk" | "memory" | "twins") && mail.is_none() {
             mail = Some(corpus(&options, work, &mut table));
         }
         let corpora = || mail.as_ref().expect("it was just made");
@@ -111,6 +115,11 @@ fn main() {
             }
             "disk" => first::on_disk(&mut table, work, &corpora().0, &corpora().1),
             "memory" => first::memory(&mut table, work, &corpora().0, options.crowd),
+            "twins" => {
+                // No time is measured, and each exported message is an fsync of its own.
+                let ram = TempDir::new_in("/dev/shm").ok();
+                twins::twins(&mut table, ram.as_ref().map_or(work, TempDir::path), &corpora().0);
+            }
             _ => {
                 let sizes = [1_000, 10_000, 100_000, 1_000_000];
                 let sizes: Vec<usize> = sizes.into_iter().filter(|size| *size <= options.messages).collect();

@@ -78,6 +78,11 @@ impl Home {
         (replica, node)
     }
 
+    /// For a process that joined before.
+    pub(crate) fn guest_node(replica: &Replica, runtime: &Handle) -> Node {
+        node(replica, &guest_key(), runtime)
+    }
+
     /// A replica that is to join, empty.
     pub(crate) fn guest(ticket: &Ticket, work: &Path) -> Home {
         let (dir, key) = (TempDir::new_in(work).expect("a directory"), guest_key());

@@ -165,7 +165,7 @@ fn vet_op(op: &Op, touched: &mut Touched) -> Result<(), &'static str> {
     let (map, bucket) = Map::made_by(object.counter(), object.actor()).ok_or("writes to an unknown map")?;
     let OpType::Put(value) = &op.action else { return Err("does something other than setting a value") };
     let Key::Map(key) = &op.key else { return Err("writes to a list") };
-    let (id, _) = schema::split_key(key).ok_or("has a key that starts with no id")?;
+    let (id, _) = schema::split_key(map, key).ok_or("has a key without an id")?;
     if op.insert || map.bucket(&id) != bucket {
         return Err("writes to the wrong bucket");
     }

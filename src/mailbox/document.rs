@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use automerge::transaction::{CommitOptions, Transactable, Transaction};
-use automerge::{ActorId, Automerge, ObjId, ReadDoc, ScalarValue, Value};
+use automerge::iter::MapRangeItem;
+use automerge::{ActorId, Automerge, ObjId, ReadDoc, ScalarValue, ScalarValueRef, Value, ValueRef};
 
 use super::change::{Change, ChangeFault};
 use super::pack::{Pack, short_hash};
 use super::run::UidRecord;
 use super::schema::{self, Field, Map};
+use super::writer::Writer;
 use super::{EntryId, Keyword, MailboxId, MailboxName, Nonce, PackId, ReplicaId, SpecialUse, UidValidity};
 
 /// Where an entry is: a stay in a mailbox. The renewal tells writes of one stay apart, so that taking `\Deleted` off
@@ -231,9 +232,9 @@ impl Document {
     pub fn write(&mut self, time: i64, write: impl FnOnce(&mut Writer<'_>)) -> Option<Change> {
         let seq = self.last.get(&self.replica).copied().unwrap_or(0) + 1;
         let hash = {
-            let mut writer = Writer { tx: self.doc.transaction(), replica: self.replica, seq, drawn: 0 };
+            let mut writer = Writer::new(self.doc.transaction(), self.replica, seq);
             write(&mut writer);
-            writer.tx.commit_with(CommitOptions::default().with_time(time)).0
+            writer.commit(time)
         };
         let inner = self.doc.get_change_by_hash(&hash?)?;
         self.last.insert(self.replica, seq);
@@ -277,6 +278,50 @@ impl Document {
         Some(values.fold(first, |a, b| if keyword.is_deleted() { a && b } else { a || b }))
     }
 
+    /// [`Document::keyword`] of many, in no special order; those that are as their packs have them are left out. Where
+    /// many lie side by side they are read in one go, at a tenth of the cost.
+    pub fn keywords<'a>(
+        &self,
+        wanted: impl IntoIterator<Item = (EntryId, &'a Keyword)>,
+    ) -> Vec<(EntryId, &'a Keyword, bool)> {
+        let mut keys: Vec<_> = wanted
+            .into_iter()
+            .map(|(entry, keyword)| (Map::Keywords.bucket(entry.as_bytes()), keyword, entry))
+            .map(|(bucket, keyword, entry)| (bucket, schema::keyword_key(&entry, keyword), entry, keyword))
+            .collect();
+        keys.sort_unstable();
+        let mut read = Vec::with_capacity(keys.len());
+        for neighbours in keys.chunk_by(|a, b| (a.0, a.3) == (b.0, b.3)) {
+            let mut walk = self.walk_keywords(neighbours);
+            for (_, key, entry, keyword) in neighbours {
+                while walk.next_if(|item| item.key.as_ref() < key.as_str()).is_some() {}
+                let plain = walk.next_if(|item| item.key == *key && !item.conflict);
+                let value = match plain.map(|item| item.value) {
+                    Some(ValueRef::Scalar(ScalarValueRef::Boolean(set))) => Some(set),
+                    _ => self.keyword(*entry, keyword),
+                };
+                read.extend(value.map(|set| (*entry, *keyword, set)));
+            }
+        }
+        read
+    }
+
+    /// The present values of some keys of one bucket and those between them; none where that does not pay.
+    fn walk_keywords(
+        &self,
+        keys: &[(usize, String, EntryId, &Keyword)],
+    ) -> std::iter::Peekable<impl Iterator<Item = MapRangeItem<'_>>> {
+        /// To set up a walk costs as much as so many single looks.
+        const FEW: usize = 4;
+        /// A step costs so much less than a look. Where keys lie further apart, the walk is given up.
+        const STEPS: usize = 8;
+        let ends = keys.first().zip(keys.last()).filter(|_| keys.len() > FEW);
+        let walk = ends.map(|(first, last)| {
+            self.doc.map_range(Map::Keywords.object(first.2.as_bytes()), first.1.clone()..=last.1.clone())
+        });
+        walk.into_iter().flatten().take(STEPS * keys.len()).peekable()
+    }
+
     /// The fields of a mailbox.
     pub fn mailbox(&self, id: MailboxId) -> MailboxFields {
         let field = |field| self.all(Map::Mailboxes, id.as_bytes(), &schema::mailbox_key(&id, field));
@@ -309,7 +354,7 @@ impl Document {
 }
 
 /// The concurrent values of a key, the one that Automerge prefers last.
-fn scalars(doc: &impl ReadDoc, object: &ObjId, key: &str) -> Vec<ScalarValue> {
+pub(super) fn scalars(doc: &impl ReadDoc, object: &ObjId, key: &str) -> Vec<ScalarValue> {
     let values = doc.get_all(object, key).unwrap_or_default();
     let scalar = |(value, _)| match value {
         Value::Scalar(scalar) => Some(scalar.into_owned()),
@@ -331,118 +376,6 @@ pub(super) fn read_place(value: &ScalarValue) -> Option<Option<Place>> {
     }
 }
 
-/// Writes the operations of one change.
-pub struct Writer<'a> {
-    tx: Transaction<'a>,
-    replica: ReplicaId,
-    seq: u64,
-    drawn: u64,
-}
-
-impl Writer<'_> {
-    /// Bytes that no other pack of the account has: author, number of the change, count within it.
-    pub fn salt(&mut self) -> [u8; 24] {
-        let mut salt = [0; 24];
-        salt[..16].copy_from_slice(self.replica.as_bytes());
-        salt[16..].copy_from_slice(&(self.seq << 20 | self.drawn).to_le_bytes());
-        self.drawn += 1;
-        salt
-    }
-
-    /// A nonce that no other placement of an entry has.
-    pub fn nonce(&mut self) -> Nonce {
-        let hash = short_hash(&[b"nonce", &self.salt()]);
-        Nonce(u64::from_le_bytes(hash[..8].try_into().expect("eight of sixteen bytes")).max(1))
-    }
-
-    /// Adds a pack.
-    pub fn pack(&mut self, pack: &Pack) -> PackId {
-        let bytes = pack.encode();
-        let id = Pack::id_of(&bytes);
-        self.put(Map::Packs, id.as_bytes(), schema::id_key(id.as_bytes()), ScalarValue::Bytes(bytes));
-        id
-    }
-
-    /// Adds a claim run or a burn.
-    pub fn uid_record(&mut self, record: &UidRecord) {
-        let bytes = record.encode();
-        let key = UidRecord::key_of(&bytes);
-        self.put(Map::Uids, &key, schema::id_key(&key), ScalarValue::Bytes(bytes));
-    }
-
-    /// Says where an entry is from now on; nothing expunges it.
-    pub fn place(&mut self, entry: EntryId, place: Option<Place>) {
-        let value = place.map_or(ScalarValue::Null, |place| {
-            let mut bytes = place.mailbox.as_bytes().to_vec();
-            bytes.extend(place.nonce.0.to_le_bytes());
-            bytes.extend(place.renewal.to_le_bytes());
-            ScalarValue::Bytes(bytes)
-        });
-        self.put(Map::Places, entry.as_bytes(), schema::id_key(entry.as_bytes()), value);
-    }
-
-    /// Sets or clears a keyword.
-    pub fn keyword(&mut self, entry: EntryId, keyword: &Keyword, set: bool) {
-        let key = schema::keyword_key(&entry, keyword);
-        self.put(Map::Keywords, entry.as_bytes(), key, ScalarValue::Boolean(set));
-    }
-
-    /// Makes a mailbox.
-    pub fn make_mailbox(&mut self, id: MailboxId, name: &MailboxName, incarnation: u32) {
-        self.field(id, Field::Incarnation, ScalarValue::Uint(incarnation.into()));
-        self.rename_mailbox(id, name);
-    }
-
-    /// Gives a mailbox another name.
-    pub fn rename_mailbox(&mut self, id: MailboxId, name: &MailboxName) {
-        self.field(id, Field::Name, ScalarValue::Str(name.as_str().into()));
-    }
-
-    /// Subscribes to a mailbox, or not.
-    pub fn subscribe(&mut self, id: MailboxId, subscribed: bool) {
-        self.field(id, Field::Subscribed, ScalarValue::Boolean(subscribed));
-    }
-
-    /// Gives a mailbox a special use, or none.
-    pub fn special_use(&mut self, id: MailboxId, special_use: Option<SpecialUse>) {
-        let text = special_use.map_or("", SpecialUse::name);
-        self.field(id, Field::SpecialUse, ScalarValue::Str(text.into()));
-    }
-
-    /// Raises a mailbox's epoch: all its UIDs are claimed anew, under a higher UIDVALIDITY.
-    pub fn epoch(&mut self, id: MailboxId, epoch: u32) {
-        self.field(id, Field::Epoch, ScalarValue::Uint(epoch.into()));
-    }
-
-    /// Takes the UIDVALIDITY that the mailbox had elsewhere.
-    pub fn adopt_uid_validity(&mut self, id: MailboxId, validity: UidValidity) {
-        self.field(id, Field::Adopted, ScalarValue::Uint(validity.value().into()));
-    }
-
-    /// Sets a mailbox's tombstone.
-    pub fn delete_mailbox(&mut self, id: MailboxId) {
-        self.field(id, Field::Deleted, ScalarValue::Boolean(true));
-    }
-
-    fn field(&mut self, id: MailboxId, field: Field, value: ScalarValue) {
-        self.put(Map::Mailboxes, id.as_bytes(), schema::mailbox_key(&id, field), value);
-    }
-
-    fn put(&mut self, map: Map, id: &[u8; 16], key: String, value: ScalarValue) {
-        let object = map.object(id);
-        let present = scalars(&self.tx, &object, &key);
-        if present.len() > 1 && present.last() == Some(&value) {
-            // Where concurrent values stand, Automerge turns writing the one it prefers into removals of the others, and
-            // removals are what no change may have. Writing another one first makes it two plain writes.
-            match present.into_iter().find(|other| *other != value) {
-                Some(other) => self.tx.put(&object, key.as_str(), other).expect("it was there before"),
-                None => return,
-            }
-        }
-        self.tx.put(object, key, value).expect("the maps of the genesis take scalars");
-    }
-}
-
 impl MailboxId {
     /// The id of the mailbox that was the `incarnation`-th of a name: two replicas that create it apart create one.
     pub fn derive(name: &MailboxName, incarnation: u32) -> MailboxId {
@@ -452,5 +385,49 @@ impl MailboxId {
     /// INBOX: it is there without anybody making it.
     pub fn inbox() -> MailboxId {
         MailboxId::derive(&MailboxName::inbox(), 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(n: u16) -> EntryId {
+        // One bucket: the first two bytes choose it.
+        let mut id = [7; 16];
+        id[14..].copy_from_slice(&n.to_le_bytes());
+        EntryId::from_bytes(id)
+    }
+
+    #[test]
+    fn keywords_read_together_are_those_read_alone() {
+        let keywords = ["\\Flagged", "\\Deleted", "a", "ab"].map(|text| text.parse::<Keyword>().unwrap());
+        let (mut here, mut there) =
+            (Document::new(ReplicaId::from_bytes([1; 16])), Document::new(ReplicaId::from_bytes([2; 16])));
+        let wrote_here = here.write(0, |writer| {
+            for n in 0..300u16 {
+                for (k, keyword) in keywords.iter().enumerate() {
+                    writer.keyword(entry(n), keyword, (usize::from(n) + k) % 3 > 0);
+                }
+            }
+        });
+        let wrote_there = there.write(0, |writer| {
+            for n in (0..400).step_by(5) {
+                keywords.iter().for_each(|keyword| writer.keyword(entry(n), keyword, n % 2 == 0));
+            }
+        });
+        here.apply(&wrote_there.unwrap()).unwrap();
+        there.apply(&wrote_here.unwrap()).unwrap();
+        for step in [1, 3, 40, 150] {
+            let wanted = || (0..450).step_by(step).flat_map(|n| keywords.iter().map(move |k| (entry(n), k)));
+            for document in [&here, &there] {
+                let mut together = document.keywords(wanted());
+                let alone = wanted().filter_map(|(e, k)| Some((e, k, document.keyword(e, k)?)));
+                let mut alone: Vec<_> = alone.collect();
+                together.sort_unstable();
+                alone.sort_unstable();
+                assert_eq!(together, alone, "every {step}. entry");
+            }
+        }
     }
 }

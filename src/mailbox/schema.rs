@@ -21,7 +21,7 @@ pub(super) enum Map {
     Packs,
     /// entry → (mailbox, nonce, renewal), or null once expunged
     Places,
-    /// entry + keyword → bool
+    /// keyword + entry → bool
     Keywords,
     /// mailbox + field → scalar
     Mailboxes,
@@ -180,8 +180,13 @@ pub(super) fn id_key(id: &[u8; 16]) -> String {
     BASE64URL_NOPAD.encode(id)
 }
 
+/// The keyword comes first, so that one flag on many messages is a neighbourhood in each bucket: Automerge takes such a
+/// change in with one insertion a bucket instead of one a message.
 pub(super) fn keyword_key(entry: &EntryId, keyword: &Keyword) -> String {
-    id_key(entry.as_bytes()) + keyword.as_str()
+    let mut key = String::with_capacity(keyword.as_str().len() + ID_LEN);
+    key.push_str(keyword.as_str());
+    BASE64URL_NOPAD.encode_append(entry.as_bytes(), &mut key);
+    key
 }
 
 pub(super) fn mailbox_key(mailbox: &MailboxId, field: Field) -> String {
@@ -190,21 +195,28 @@ pub(super) fn mailbox_key(mailbox: &MailboxId, field: Field) -> String {
     key
 }
 
-/// The id at the start of a key, and the rest. Only the one spelling of an id is taken.
-pub(super) fn split_key(key: &str) -> Option<([u8; 16], &str)> {
-    let (id, rest) = key.split_at_checked(ID_LEN)?;
-    let id = BASE64URL_NOPAD.decode(id.as_bytes()).ok()?.try_into().ok()?;
-    Some((id, rest))
+/// The id in a key of a map, and the rest. Only the one spelling of an id is taken.
+pub(super) fn split_key(map: Map, key: &str) -> Option<([u8; 16], &str)> {
+    let (id, rest) = match map {
+        Map::Keywords => {
+            let (rest, id) = key.split_at_checked(key.len().checked_sub(ID_LEN)?)?;
+            (id, rest)
+        }
+        _ => key.split_at_checked(ID_LEN)?,
+    };
+    let mut bytes = [0; 16];
+    let written = BASE64URL_NOPAD.decode_mut(id.as_bytes(), &mut bytes).ok()?;
+    (written == bytes.len()).then_some((bytes, rest))
 }
 
 pub(super) fn split_keyword_key(key: &str) -> Option<(EntryId, Keyword)> {
-    let (id, rest) = split_key(key)?;
+    let (id, rest) = split_key(Map::Keywords, key)?;
     let keyword: Keyword = rest.parse().ok()?;
     (keyword.as_str() == rest).then_some((EntryId::from_bytes(id), keyword))
 }
 
 pub(super) fn split_mailbox_key(key: &str) -> Option<(MailboxId, Field)> {
-    let (id, rest) = split_key(key)?;
+    let (id, rest) = split_key(Map::Mailboxes, key)?;
     Some((MailboxId::from_bytes(id), Field::from_letter(rest)?))
 }
 

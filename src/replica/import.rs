@@ -204,7 +204,7 @@ impl Importer<'_> {
         size: u64,
     ) -> Result<(bool, bool), ReplicaError> {
         self.seen += 1;
-        let held = self.replica.0.handle.bodies().contains(blob)?;
+        let held = self.replica.0.handle.bodies().contains_sized(blob, size)?;
         let occurrence = {
             let met = self.met.entry(blob).or_default();
             *met += 1;

@@ -41,7 +41,7 @@ pub(super) fn note(
         for id in &change.touched().packs {
             let Some(pack) = account.document().pack(*id) else { continue };
             for (index, message) in pack.messages.iter().enumerate() {
-                if bodies.contains(message.blob)? {
+                if bodies.contains_sized(message.blob, message.size)? {
                     continue;
                 }
                 let entry = pack.entry_id(*id, index);
@@ -64,7 +64,7 @@ pub(super) fn note_entries(
     let mut count = 0;
     for entry in entries {
         let Some(message) = View::new(&*txn, account, false).message_of(*entry)? else { continue };
-        if !bodies.contains(message.blob)? {
+        if !bodies.contains_sized(message.blob, message.size)? {
             let key = key(mailbox, message.internal_date, &message.blob, *entry);
             txn.put(Table::Owed, &key, &message.size.to_be_bytes())?;
             count += 1;

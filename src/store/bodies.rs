@@ -136,7 +136,7 @@ impl BodyStore {
             return Ok(self.put_reader(body)?.0);
         }
         let id = BlobId::of(body);
-        if !self.contains(id)? {
+        if self.locate(id)?.is_none() {
             self.append(&Bundle::encode(&[(id, body)])?)?;
         }
         Ok(id)
@@ -158,7 +158,7 @@ impl BodyStore {
             }
             let id = BlobId::of(body);
             ids.push(id);
-            if collected.contains(&id) || self.contains(id)? {
+            if collected.contains(&id) || self.locate(id)?.is_some() {
                 continue;
             }
             if !bundler.fits(body.len()) {
@@ -214,7 +214,7 @@ impl BodyStore {
         let ids: Vec<(BlobId, u64)> = bodies.iter().map(|(id, body)| (*id, body.len() as u64)).collect();
         let mut new = false;
         for (id, _) in &ids {
-            new |= !self.contains(*id)?;
+            new |= self.locate(*id)?.is_none();
         }
         if new {
             self.append(bundle)?;
@@ -268,6 +268,11 @@ impl BodyStore {
     /// Whether the body is here.
     pub fn contains(&self, id: BlobId) -> Result<bool, StoreError> {
         Ok(self.locate(id)?.is_some() || large::path(&self.0.dir, id).exists())
+    }
+
+    /// The same for a body whose plain length is known: for a small one nothing is asked of the file system.
+    pub fn contains_sized(&self, id: BlobId, plain: u64) -> Result<bool, StoreError> {
+        if plain < MAX_SMALL as u64 { Ok(self.locate(id)?.is_some()) } else { self.contains(id) }
     }
 
     /// The plain length of a body, or nothing if it is not here.

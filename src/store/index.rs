@@ -4,7 +4,7 @@ use std::fmt;
 use std::os::unix::fs::FileExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use redb::{Database, Durability, ReadableDatabase, TableDefinition};
 
@@ -78,7 +78,8 @@ impl IndexState {
 
 /// The open database.
 pub(crate) struct Index {
-    database: Database,
+    /// Written to only by a compaction.
+    database: RwLock<Database>,
     id: StoreId,
     /// Whoever can still read keeps others out. Released after the database is closed.
     _lock: Arc<Lock>,
@@ -124,7 +125,7 @@ impl Index {
             let mut builder = Database::builder();
             builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(check);
             let database = builder.create_with_backend(backend).map_err(failed)?;
-            let index = Index { database, id, _lock: Arc::clone(lock) };
+            let index = Index { database: RwLock::new(database), id, _lock: Arc::clone(lock) };
             let state = index.load()?;
             Ok((index, state))
         };
@@ -140,7 +141,7 @@ impl Index {
             return self.state(&read);
         }
         drop(read);
-        let write = self.database.begin_write().map_err(failed)?;
+        let write = self.database().begin_write().map_err(failed)?;
         for definition in OWN {
             write.open_table(definition).map_err(failed)?;
         }
@@ -160,9 +161,24 @@ impl Index {
         state.ok_or_else(|| TableError("the index is of another format or store".to_owned()))
     }
 
+    fn database(&self) -> RwLockReadGuard<'_, Database> {
+        self.database.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives back to the file system what the file has to spare. Copying pages on each write and doubling the file when
+    /// there is no room, redb ends an import with a file of nearly three times its rows. Left undone while somebody
+    /// reads. Costs O(index).
+    pub(crate) fn compact(&self) -> Result<(), TableError> {
+        let compacted = self.database.write().unwrap_or_else(PoisonError::into_inner).compact();
+        match compacted {
+            Ok(_) | Err(redb::CompactionError::TransactionInProgress) => Ok(()),
+            Err(error) => Err(failed(error)),
+        }
+    }
+
     /// Sees what is committed now, whatever is written later.
     pub(crate) fn read(&self) -> Result<redb::ReadTransaction, TableError> {
-        self.database.begin_read().map_err(failed)
+        self.database().begin_read().map_err(failed)
     }
 
     /// Commits rows and the state they belong to; durably only if asked, else with the next durable commit.
@@ -172,7 +188,7 @@ impl Index {
         durable: bool,
         fill: impl FnOnce(&redb::WriteTransaction) -> Result<(), TableError>,
     ) -> Result<(), TableError> {
-        let mut write = self.database.begin_write().map_err(failed)?;
+        let mut write = self.database().begin_write().map_err(failed)?;
         let durability = if durable { Durability::Immediate } else { Durability::None };
         write.set_durability(durability).map_err(failed)?;
         fill(&write)?;

@@ -83,7 +83,20 @@ impl Store {
         let bodies = BodyStore::open(&bodies, &disk, id, &index, end, pending)?;
         let dir = dir.to_owned();
         let since_durable = (u64::from(state != durable), 0);
-        Ok(Store { dir, disk, id, instance, index, log, bodies, state, since_durable, poisoned: false })
+        let (rows_written, poisoned) = (0, false);
+        Ok(Store {
+            dir,
+            disk,
+            id,
+            instance,
+            index,
+            log,
+            bodies,
+            state,
+            since_durable,
+            rows_written,
+            poisoned,
+        })
     }
 }
 

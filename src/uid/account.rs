@@ -10,12 +10,12 @@ mod messages;
 use std::collections::BTreeMap;
 
 use super::lane::{Block, Lane};
-use super::names::{self, all_mailboxes};
+use super::names;
 use super::observer::{self, PrivateUids};
 use super::pass::{self, Context, Event, Rules};
 use super::settle;
 use super::tables::{Table, TableError, Tables, TablesMut};
-use super::validity::uid_validity;
+use super::validity;
 use super::view::View;
 use crate::mailbox::{
     AccountId, Change, Document, DocumentError, MailboxId, MailboxName, ModSeq, ReplicaId, Touched,
@@ -289,12 +289,10 @@ impl Account {
         Ok(pass::counter(tables)?)
     }
 
-    /// The highest UIDVALIDITY of any mailbox, hidden ones too. What keeps track of it outside of the store can tell
+    /// The highest UIDVALIDITY that any mailbox ever had, hidden ones too; one look-up. What keeps track of it outside of the store can tell
     /// [`Account::restored`] later.
     pub fn highest_uid_validity(&self, tables: &impl Tables) -> Result<UidValidity, AccountError> {
-        let mailboxes = all_mailboxes(tables)?;
-        let highest = mailboxes.iter().map(|(id, row)| uid_validity(self.id, *id, row)).max();
-        Ok(highest.unwrap_or(UidValidity::MIN))
+        Ok(validity::highest(tables)?)
     }
 
     /// On an observer: the private UIDs that a mailbox needs before it is shown, [`Account::MAX_BATCH`] at most. The

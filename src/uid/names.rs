@@ -54,7 +54,7 @@ pub(crate) fn set_floor(
     for (id, mut row) in all_mailboxes(tables)? {
         if uid_validity(account, id, &row) <= floor {
             row.raise_to = epoch_above(account, id, &row, floor).max(row.raise_to);
-            tables.put(Table::Mailboxes, id.as_bytes(), &row.encode())?;
+            row.put(tables, id)?;
         }
     }
     Ok(())

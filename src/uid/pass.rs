@@ -9,9 +9,10 @@ use super::names;
 use super::observer;
 use super::rows::{Claim, EntryRow, MailboxRow, UidRow, after, arrival_key, space_key, uid_key};
 use super::tables::{Table, TableError, TablesMut};
+use super::validity::{self, uid_validity};
 use crate::mailbox::{
     AccountId, Document, EntryId, Keyword, MailboxId, Message, ModSeq, Nonce, Origin, PackId, Placement,
-    Places, Touched, Uid,
+    Places, Touched, Uid, UidValidity,
 };
 
 /// The rules of the pass. The only public value is all of them; tests take single ones out, to see that they are needed.
@@ -166,8 +167,9 @@ impl<T: TablesMut> Pass<'_, T> {
         for pack in &touched.packs {
             self.add_pack(*pack)?;
         }
-        for (entry, keyword) in &touched.keywords {
-            self.refresh_keyword(*entry, keyword)?;
+        let keywords = touched.keywords.iter().map(|(entry, keyword)| (*entry, keyword));
+        for (entry, keyword, set) in self.doc.keywords(keywords) {
+            self.set_keyword(entry, keyword, set)?;
         }
         self.dirty.extend(&touched.places);
         for key in &touched.uids {
@@ -217,6 +219,10 @@ impl<T: TablesMut> Pass<'_, T> {
         let prefix = space_key(id, old_epoch);
         for (_, value) in self.tables.range(Table::Uids, &prefix, &after(&prefix), usize::MAX)? {
             self.dirty.insert(UidRow::decode(&value)?.placement.entry);
+        }
+        // UIDs of a past epoch are shown to nobody, burned or not.
+        for (key, _) in self.tables.range(Table::Pending, &prefix, &after(&prefix), usize::MAX)? {
+            self.tables.remove(Table::Pending, &key)?;
         }
         Ok(())
     }
@@ -277,13 +283,6 @@ impl<T: TablesMut> Pass<'_, T> {
             self.set_keyword(entry, keyword, set)?;
         }
         Ok(())
-    }
-
-    fn refresh_keyword(&mut self, entry: EntryId, keyword: &Keyword) -> Result<(), TableError> {
-        match self.doc.keyword(entry, keyword) {
-            Some(set) => self.set_keyword(entry, keyword, set),
-            None => Ok(()),
-        }
     }
 
     fn set_keyword(&mut self, entry: EntryId, keyword: &Keyword, set: bool) -> Result<(), TableError> {
@@ -532,9 +531,12 @@ impl<T: TablesMut> Pass<'_, T> {
                 self.tables.put(Table::Uids, &uid_key(*mailbox, *epoch, uid.value()), &row.encode())?;
             }
         }
+        let mut highest = UidValidity::MIN;
         for (id, row) in &self.mailboxes {
-            self.tables.put(Table::Mailboxes, id.as_bytes(), &row.encode())?;
+            row.put(self.tables, *id)?;
+            highest = highest.max(uid_validity(self.context.account, *id, row));
         }
+        validity::note_highest(self.tables, highest)?;
         for ((mailbox, epoch), uids) in &self.changed {
             let mut key = space_key(*mailbox, *epoch);
             key.extend(self.modseq.counter().to_be_bytes());

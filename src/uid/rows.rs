@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::tables::{Table, TableError};
+use super::tables::{Table, TableError, TablesMut};
 use crate::blob::BlobId;
 use crate::bytes::{Reader, put_number, put_signed};
 use crate::mailbox::{
@@ -257,6 +257,22 @@ impl UidRow {
 }
 
 impl MailboxRow {
+    /// Writes the row, and whether the mailbox waits for its epoch or its name.
+    pub(crate) fn put(&self, tables: &mut impl TablesMut, id: MailboxId) -> Result<(), TableError> {
+        tables.put(Table::Mailboxes, id.as_bytes(), &self.encode())?;
+        let waits = self.raise_to.is_some() || self.marked_name().is_some();
+        match (tables.get(Table::Pending, id.as_bytes())?.is_some(), waits) {
+            (false, true) => tables.put(Table::Pending, id.as_bytes(), &[]),
+            (true, false) => tables.remove(Table::Pending, id.as_bytes()),
+            _ => Ok(()),
+        }
+    }
+
+    /// The name it is shown under, where that is not the one it has.
+    pub(crate) fn marked_name(&self) -> Option<&MailboxName> {
+        self.display.as_ref().filter(|display| self.name.as_ref() != Some(*display))
+    }
+
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut out = Vec::new();
         let name = |name: &Option<MailboxName>| name.as_ref().map_or("", |name| name.as_str()).to_owned();

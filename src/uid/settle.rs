@@ -1,9 +1,10 @@
 //! What a server must write before it shows a mailbox: burns, epochs, marked names, and claims for what has none.
 
+use std::collections::BTreeSet;
+
 use super::claims::top;
 use super::lane::{Block, Lane};
-use super::names::all_mailboxes;
-use super::rows::{EntryRow, UidRow, after, key_placement, key_uid};
+use super::rows::{EntryRow, MailboxRow, UidRow, after, key_placement, key_uid};
 use super::tables::{Table, TableError, Tables};
 use crate::mailbox::{
     EntryId, MailboxId, MailboxName, Nonce, PackId, Placement, Run, Segment, Source, Uid, UidRecord, Writer,
@@ -55,12 +56,14 @@ pub(crate) fn plan(
     mailbox: Option<MailboxId>,
 ) -> Result<Settlement, TableError> {
     let mut settlement = Settlement::default();
-    for (id, row) in all_mailboxes(tables)? {
+    for id in waiting_mailboxes(tables)? {
+        let Some(row) = tables.get(Table::Mailboxes, id.as_bytes())? else { continue };
+        let row = MailboxRow::decode(&row)?;
         if let Some(epoch) = row.raise_to {
             settlement.epochs.push((id, epoch));
         }
-        if let (Some(display), true) = (&row.display, row.display != row.name) {
-            settlement.names.push((id, display.clone()));
+        if let Some(marked) = row.marked_name() {
+            settlement.names.push((id, marked.clone()));
         }
         if mailbox.is_some_and(|wanted| wanted != id) {
             continue;
@@ -79,6 +82,23 @@ pub(crate) fn plan(
         }
     }
     Ok(settlement)
+}
+
+/// The mailboxes for which something may be due. Costs O(their number), however many others there are.
+fn waiting_mailboxes(tables: &impl Tables) -> Result<BTreeSet<MailboxId>, TableError> {
+    let mut mailboxes = BTreeSet::new();
+    for table in [Table::Pending, Table::Unclaimed] {
+        let mut from = Vec::new();
+        while let Some((key, _)) = tables.range(table, &from, &[], 1)?.pop() {
+            let Some(mailbox) = key.get(..16).and_then(MailboxId::from_slice) else { break };
+            mailboxes.insert(mailbox);
+            from = after(mailbox.as_bytes());
+            if from.is_empty() {
+                break; // The id was the last there can be.
+            }
+        }
+    }
+    Ok(mailboxes)
 }
 
 fn pending_burns(tables: &impl Tables, mailbox: MailboxId, epoch: u32) -> Result<Vec<Uid>, TableError> {

@@ -25,7 +25,8 @@ pub enum Table {
     ModSeqs = 6,
     /// mailbox, internal date, placement → waits for a UID.
     Unclaimed = 7,
-    /// mailbox, epoch, UID → must be burned by a server before it shows the mailbox again.
+    /// mailbox, epoch, UID → must be burned by a server before it shows the mailbox again; mailbox alone → its epoch or
+    /// its name must be written first.
     Pending = 8,
     /// mailbox, private UID → placement and back, on an observer.
     PrivateUids = 9,

@@ -4,6 +4,7 @@ use crate::mailbox::pack::short_hash;
 use crate::mailbox::{AccountId, MailboxId, Run, UidValidity};
 
 use super::rows::MailboxRow;
+use super::tables::{Table, TableError, Tables, TablesMut};
 
 /// Bits of a UIDVALIDITY that count incarnation and epoch; the lower ones come from account and mailbox, so that two
 /// mailboxes which bear one name on two servers during a split differ.
@@ -40,6 +41,23 @@ pub(crate) fn epoch_above(
     (row.epoch.max(guess)..)
         .take(3)
         .find(|epoch| *epoch <= Run::MAX_EPOCH && at_epoch(account, id, row, *epoch) > floor)
+}
+
+/// The name of the row that keeps the highest.
+const HIGHEST: &[u8] = b"highest uidvalidity";
+
+/// The highest UIDVALIDITY that any mailbox ever had here, hidden ones too.
+pub(crate) fn highest(tables: &impl Tables) -> Result<UidValidity, TableError> {
+    let value = tables.get(Table::Meta, HIGHEST)?.and_then(|bytes| bytes.try_into().ok());
+    Ok(value.and_then(|bytes| UidValidity::new(u32::from_be_bytes(bytes))).unwrap_or(UidValidity::MIN))
+}
+
+/// Notes what a mailbox has now.
+pub(crate) fn note_highest(tables: &mut impl TablesMut, now: UidValidity) -> Result<(), TableError> {
+    if now > highest(tables)? {
+        tables.put(Table::Meta, HIGHEST, &now.value().to_be_bytes())?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

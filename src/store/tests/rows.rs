@@ -102,3 +102,38 @@ fn a_reader_sees_one_state_while_others_write() {
     assert_eq!(old.last_seq(A).unwrap(), 1);
     assert_eq!(handle.reader().unwrap().last_seq(A).unwrap(), 2);
 }
+
+#[test]
+fn after_much_was_written_the_index_is_compacted_on_close_and_after_little_it_is_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let index = || fs::metadata(dir.path().join("index.redb")).unwrap().len();
+    let mut store = Store::create(dir.path()).unwrap();
+    let row = |n: u32| (blake3::hash(&n.to_le_bytes()), [n as u8; 100]);
+    // Keys in no order, as ids are: each batch writes most pages anew.
+    for batch in 0..20 {
+        let mut txn = store.begin().unwrap();
+        for (key, value) in (batch * 1000..(batch + 1) * 1000).map(row) {
+            txn.put(Table::Entries, key.as_bytes(), &value).unwrap();
+        }
+        txn.log_local(b"batch").unwrap();
+        txn.commit().unwrap();
+    }
+    let before = index();
+    store.close().unwrap();
+    let compacted = index();
+    assert!(compacted < 20_000 * 132 * 2, "{compacted} bytes for rows of 2.6 MB");
+    assert!(compacted * 3 < before * 2, "{before} bytes became {compacted}");
+
+    let mut store = Store::open(dir.path()).unwrap();
+    let mut txn = store.begin().unwrap();
+    txn.put(Table::Meta, b"one", b"more").unwrap();
+    txn.log_local(b"little").unwrap();
+    txn.commit().unwrap();
+    store.close().unwrap();
+    assert!(index() > compacted * 3 / 2, "it was compacted for one row");
+    let store = Store::open(dir.path()).unwrap();
+    let reader = store.reader().unwrap();
+    for (key, value) in (0..20_000).step_by(997).map(row) {
+        assert_eq!(reader.get(Table::Entries, key.as_bytes()).unwrap().unwrap(), value);
+    }
+}
