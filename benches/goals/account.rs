@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use postmerge::blob::BlobId;
 use postmerge::mailbox::{AccountId, Document, EntryId, Keyword, MailboxId, Message, ReplicaId};
-use postmerge::uid::{Account, Block, Grant, Imported, MemoryTables};
+use postmerge::uid::{Account, Block, Grant, Imported, KeywordChange, MemoryTables};
 
 use crate::HEAP;
 use crate::meter::{Random, Table, Unit, cpu, median, timed};
@@ -57,7 +57,8 @@ impl Big {
         let (entry, flagged) = (self.any(), BTreeSet::from([keyword("\\Flagged")]));
         let (set, clear) =
             if self.random.below(3) > 0 { (flagged, BTreeSet::new()) } else { (BTreeSet::new(), flagged) };
-        self.account.store_keywords(&mut self.tables, 0, &[entry], &set, &clear).expect("a flag");
+        let change = KeywordChange::Edit { set, clear };
+        self.account.store_keywords(&mut self.tables, 0, &[entry], &change).expect("a flag");
     }
 
     fn change(&mut self) {
@@ -169,8 +170,9 @@ pub(crate) fn pass(table: &mut Table, sizes: &[usize]) -> Vec<PassCost> {
             let entry = big.any();
             let start = cpu();
             let written = if n % 2 == 0 {
-                let set = BTreeSet::from([keyword("$Forwarded")]);
-                big.account.store_keywords(&mut big.tables, 0, &[entry], &set, &BTreeSet::new())
+                let (set, clear) = (BTreeSet::from([keyword("$Forwarded")]), BTreeSet::new());
+                let change = KeywordChange::Edit { set, clear };
+                big.account.store_keywords(&mut big.tables, 0, &[entry], &change)
             } else {
                 let target = big.mailboxes[big.random.below(MAILBOXES)];
                 big.account.move_to(&mut big.tables, 0, &[entry], target)

@@ -1,6 +1,8 @@
 //! What only whole replicas can show: real stores, real sessions, real documents.
 
+mod face;
 mod hostile;
+mod import;
 mod pair;
 mod quic;
 mod repair;
