@@ -304,8 +304,6 @@ impl World {
         let view = node.account.view(&node.tables);
         for mailbox in view.mailboxes().unwrap() {
             let messages = view.messages(mailbox.id, Uid::FIRST, usize::MAX).unwrap();
-            let follower = node.followers.entry((mailbox.id, mailbox.uid_validity)).or_default();
-            check_reads(follower, &view, &mailbox, &messages)?;
             let highest = node.highest.entry(mailbox.name.clone()).or_insert(mailbox.uid_validity);
             let (now, was) = (mailbox.uid_validity, *highest);
             promise!(
@@ -319,6 +317,8 @@ impl World {
             *highest = mailbox.uid_validity;
             let key = (mailbox.name.clone(), mailbox.uid_validity);
             check_cache(node.caches.entry(key).or_default(), &messages, mailbox.uid_next, &mailbox.name)?;
+            let follower = node.followers.entry((mailbox.id, mailbox.uid_validity)).or_default();
+            check_reads(follower, &view, &mailbox, &messages)?;
             if node.store.grant.is_some() {
                 let burned: BTreeSet<Uid> =
                     view.known_uids(mailbox.id).unwrap().iter().filter(|k| k.burned).map(|k| k.uid).collect();
