@@ -170,8 +170,8 @@ pub(crate) fn pass(table: &mut Table, sizes: &[usize]) -> Vec<PassCost> {
             let entry = big.any();
             let start = cpu();
             let written = if n % 2 == 0 {
-                let set = BTreeSet::from([keyword("$Forwarded")]);
-                let change = KeywordChange::Edit { set, clear: BTreeSet::new() };
+                let (set, clear) = (BTreeSet::from([keyword("$Forwarded")]), BTreeSet::new());
+                let change = KeywordChange::Edit { set, clear };
                 big.account.store_keywords(&mut big.tables, 0, &[entry], &change)
             } else {
                 let target = big.mailboxes[big.random.below(MAILBOXES)];

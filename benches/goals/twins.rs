@@ -11,6 +11,7 @@ use std::time::Instant;
 use postmerge::mailbox::{Keyword, MailboxName, Uid};
 use postmerge::maildir::{ExportMailbox, ExportMessage, ExportPlan};
 use postmerge::replica::{Replica, ReplicaError};
+use postmerge::uid::{KeywordChange, Seen};
 use tokio::runtime::Runtime;
 
 use crate::first::child;

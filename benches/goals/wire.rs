@@ -11,7 +11,7 @@ use postmerge::mailbox::{Keyword, MailboxName, Uid};
 use postmerge::member::{MemberName, Role, SecretKey, Ticket};
 use postmerge::net::{Endpoint, Node};
 use postmerge::replica::{Founding, ImportMessage, Invitation, Link, Replica, Stay, Subscription};
-use postmerge::uid::{Block, Event};
+use postmerge::uid::{Block, Event, KeywordChange, Seen};
 use tempfile::TempDir;
 use tokio::runtime::{Handle, Runtime};
 
@@ -146,7 +146,12 @@ impl Home {
 
     pub(crate) fn flag(&self, mailbox: &str, uids: &[Uid], keyword: &str) {
         let set: BTreeSet<Keyword> = [keyword.parse().expect("a keyword")].into();
-        self.replica.store_keywords(&name(mailbox), uids, &set, &BTreeSet::new()).expect("a flag");
+        let change = KeywordChange::Edit { set, clear: BTreeSet::new() };
+        self.replica.store_keywords(self.seen(mailbox), uids, &change, None).expect("a flag");
+    }
+
+    pub(crate) fn seen(&self, mailbox: &str) -> Seen {
+        self.replica.mailbox(&name(mailbox)).expect("a mailbox").seen()
     }
 }
 
@@ -454,8 +459,12 @@ pub(crate) fn apart(table: &mut Table, work: &Path, messages: usize) {
         for n in 0..240 {
             let uid = picked.swap_remove(random.below(picked.len()));
             match n % 12 {
-                0 => home.replica.move_to(&name("INBOX"), &[uid], &name("Archive")).expect("a move"),
-                1 => home.replica.expunge(&name("INBOX"), &[uid]).expect("an expunge"),
+                0 => {
+                    home.replica.move_to(home.seen("INBOX"), &[uid], &name("Archive")).expect("a move");
+                }
+                1 => {
+                    home.replica.expunge(home.seen("INBOX"), &[uid]).expect("an expunge");
+                }
                 2..7 => home.flag("INBOX", &[uid], "\\Flagged"),
                 _ => home.flag("INBOX", &[uid], "\\Answered"),
             }

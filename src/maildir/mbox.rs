@@ -18,17 +18,23 @@ pub enum MboxDialect {
     O,
 }
 
-/// One message of an mbox.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MboxMessage {
+/// One message of an mbox. Reading it gives the message with its line ends as they were, the headers that mboxes add
+/// included; what is not read of it is passed over when the next one is asked for.
+///
+/// A message that is longer than one may be ends in an [`io::Error`] that holds [`MboxError::TooLarge`].
+pub struct MboxMessage<'a, R> {
     /// Where its `From ` line starts in the file.
     pub offset: u64,
     /// The date of that line, in Unix seconds.
     pub internal_date: Option<i64>,
     /// What its `Status`, `X-Status` and `X-Keywords` say.
     pub keywords: BTreeSet<Keyword>,
-    /// The message, those headers included, line ends as they were.
-    pub body: Vec<u8>,
+    /// Its header, some of what follows it perhaps, or the first 256 KiB of a longer one. Reading the message gives these
+    /// bytes again.
+    pub header: Vec<u8>,
+    /// How much of the header was read again.
+    at: usize,
+    mbox: &'a mut Mbox<R>,
 }
 
 /// Why a message cannot be had. After [`MboxError::TooLarge`] the next one can.
@@ -60,9 +66,12 @@ pub enum MboxError {
 
 /// Most bytes of a line that are held at once; longer ones go through in pieces.
 const PIECE: u64 = 64 << 10;
+/// Bytes of a message's header that are looked at. Real ones have some kilobytes; what mboxes add stands near the top or
+/// the end of those.
+const MAX_HEADER: usize = 256 << 10;
 
-/// The messages of an mbox, in file order. Holds one at a time. `Content-Length` is ignored: it is wrong in any
-/// file that a program without it touched.
+/// The messages of an mbox, in file order. Holds a header and a line. `Content-Length` is ignored: it is wrong in any file
+/// that a program without it touched.
 pub struct Mbox<R> {
     input: R,
     dialect: MboxDialect,
@@ -71,8 +80,17 @@ pub struct Mbox<R> {
     /// The bytes read so far.
     offset: u64,
     piece: Vec<u8>,
+    /// Text of the present message that is ready to be read, and how much of it was.
+    ready: Vec<u8>,
+    taken: usize,
+    /// A blank line that may turn out to belong to the mbox: one before a separator, or at the end.
+    blank: Vec<u8>,
+    line_start: bool,
+    /// Bytes of the present message so far.
+    size: u64,
 }
 
+#[derive(Clone, Copy)]
 enum State {
     Start,
     /// Behind the `From ` line that starts at `offset`.
@@ -80,13 +98,65 @@ enum State {
         offset: u64,
         internal_date: Option<i64>,
     },
+    /// Inside of a message that was handed out.
+    Inside {
+        offset: u64,
+    },
     End,
 }
 
 impl<R: BufRead> Mbox<R> {
     /// Reads from the start of a file.
     pub fn new(input: R, dialect: MboxDialect) -> Mbox<R> {
-        Mbox { input, dialect, limit: MAX_BLOB, state: State::Start, offset: 0, piece: Vec::new() }
+        Mbox {
+            input,
+            dialect,
+            limit: MAX_BLOB,
+            state: State::Start,
+            offset: 0,
+            piece: Vec::new(),
+            ready: Vec::new(),
+            taken: 0,
+            blank: Vec::new(),
+            line_start: true,
+            size: 0,
+        }
+    }
+
+    /// The next message; nothing at the end.
+    pub fn next_message(&mut self) -> Result<Option<MboxMessage<'_, R>>, MboxError> {
+        if let State::Start = self.state {
+            self.start()?;
+        }
+        while let State::Inside { offset } = self.state {
+            match self.fill(offset) {
+                // Whoever read it was told.
+                Ok(_) | Err(MboxError::TooLarge { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let State::Message { offset, internal_date } = self.state else { return Ok(None) };
+        self.state = State::Inside { offset };
+        (self.taken, self.size, self.line_start) = (0, 0, true);
+        self.ready.clear();
+        self.blank.clear();
+        let mut header = Vec::new();
+        while header.len() < MAX_HEADER {
+            let line_start = self.line_start;
+            match self.fill(offset) {
+                Ok(true) => {}
+                // That it is too large is told to whoever reads on.
+                Ok(false) | Err(MboxError::TooLarge { .. }) => break,
+                Err(error) => return Err(error),
+            }
+            let ends = line_start && (self.ready.starts_with(b"\n") || self.ready.starts_with(b"\r\n"));
+            header.append(&mut self.ready);
+            if ends {
+                break;
+            }
+        }
+        let keywords = header_keywords(&header);
+        Ok(Some(MboxMessage { offset, internal_date, keywords, header, at: 0, mbox: self }))
     }
 
     /// Fills `piece` with the next line, or as much of it as is held at once; false at the end.
@@ -94,7 +164,10 @@ impl<R: BufRead> Mbox<R> {
         self.piece.clear();
         let read = (&mut self.input).take(PIECE).read_until(b'\n', &mut self.piece);
         let offset = self.offset;
-        let read = read.map_err(|source| MboxError::Io { offset, source })?;
+        let read = read.map_err(|source| {
+            self.state = State::End;
+            MboxError::Io { offset, source }
+        })?;
         self.offset += read as u64;
         Ok(read > 0)
     }
@@ -131,55 +204,64 @@ impl<R: BufRead> Mbox<R> {
         Ok(())
     }
 
-    /// Reads up to the next separator and enters the message behind it.
-    fn message(&mut self, offset: u64, internal_date: Option<i64>) -> Result<MboxMessage, MboxError> {
-        self.state = State::End;
-        let mut body = Vec::new();
-        let mut size = 0;
-        let (mut line_start, mut after_blank) = (true, false);
-        let mut blank_len = 0;
-        while self.next_piece()? {
-            if line_start && let Some(date) = self.separator(after_blank) {
+    /// Makes more text of the message that starts at `offset` ready; false at its end. Past the limit the rest is read and
+    /// not kept.
+    fn fill(&mut self, offset: u64) -> Result<bool, MboxError> {
+        self.ready.clear();
+        self.taken = 0;
+        while self.ready.is_empty() {
+            if !self.next_piece()? {
+                self.state = State::End;
+                return Ok(false);
+            }
+            if self.line_start
+                && let Some(date) = self.separator(!self.blank.is_empty())
+            {
                 self.enter(date)?;
-                break;
+                return Ok(false);
             }
-            let quoted = line_start && self.dialect == MboxDialect::Rd && is_quoted(&self.piece);
+            let quoted = self.line_start && self.dialect == MboxDialect::Rd && is_quoted(&self.piece);
+            self.ready.append(&mut self.blank);
             let text = &self.piece[usize::from(quoted)..];
-            size += text.len() as u64;
-            // One blank line more than the limit may turn out to be the separator's.
-            if size <= self.limit + 2 {
-                body.extend_from_slice(text);
+            if self.line_start && is_blank(text) {
+                self.blank.extend_from_slice(text);
+            } else {
+                self.ready.extend_from_slice(text);
             }
-            after_blank = line_start && is_blank(&self.piece);
-            blank_len = if after_blank { text.len() } else { 0 };
-            line_start = self.piece.ends_with(b"\n");
+            self.line_start = self.piece.ends_with(b"\n");
         }
-        // The blank line before a separator, or at the end, belongs to the mbox.
-        size -= blank_len as u64;
-        if size > self.limit {
+        self.size += self.ready.len() as u64;
+        if self.size > self.limit {
+            self.ready.clear();
             return Err(MboxError::TooLarge { offset, limit: self.limit });
         }
-        body.truncate(body.len() - blank_len);
-        Ok(MboxMessage { offset, internal_date, keywords: header_keywords(&body), body })
+        Ok(true)
     }
 }
 
-impl<R: BufRead> Iterator for Mbox<R> {
-    type Item = Result<MboxMessage, MboxError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if let State::Start = self.state
-            && let Err(error) = self.start()
-        {
-            self.state = State::End;
-            return Some(Err(error));
+impl<R: BufRead> Read for MboxMessage<'_, R> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let mbox = &mut *self.mbox;
+        if self.at < self.header.len() {
+            let length = (&self.header[self.at..]).read(out)?;
+            self.at += length;
+            return Ok(length);
         }
-        let State::Message { offset, internal_date } = self.state else { return None };
-        let result = self.message(offset, internal_date);
-        if let Err(MboxError::Io { .. }) = result {
-            self.state = State::End;
+        if mbox.size > mbox.limit {
+            let (offset, limit) = (self.offset, mbox.limit);
+            return Err(io::Error::other(MboxError::TooLarge { offset, limit }));
         }
-        Some(result)
+        if mbox.taken == mbox.ready.len() {
+            let State::Inside { offset } = mbox.state else { return Ok(0) };
+            match mbox.fill(offset) {
+                Ok(true) => {}
+                Ok(false) => return Ok(0),
+                Err(error) => return Err(io::Error::other(error)),
+            }
+        }
+        let length = (&mbox.ready[mbox.taken..]).read(out)?;
+        mbox.taken += length;
+        Ok(length)
     }
 }
 
@@ -233,8 +315,29 @@ mod tests {
     const O: MboxDialect = MboxDialect::O;
     const FROM: &str = "From a@b Thu Jan  1 00:00:01 1970\n";
 
-    fn read(text: &str, dialect: MboxDialect) -> Vec<Result<MboxMessage, String>> {
-        Mbox::new(text.as_bytes(), dialect).map(|result| result.map_err(|error| error.to_string())).collect()
+    struct Found {
+        offset: u64,
+        internal_date: Option<i64>,
+        keywords: BTreeSet<Keyword>,
+        body: Vec<u8>,
+    }
+
+    /// The next message as a whole.
+    fn next(mbox: &mut Mbox<&[u8]>) -> Option<Result<Found, String>> {
+        let mut message = match mbox.next_message() {
+            Ok(message) => message?,
+            Err(error) => return Some(Err(error.to_string())),
+        };
+        let mut body = Vec::new();
+        let read = message.read_to_end(&mut body);
+        let MboxMessage { offset, internal_date, keywords, .. } = message;
+        let found = Found { offset, internal_date, keywords, body };
+        Some(read.map(|_| found).map_err(|error| error.to_string()))
+    }
+
+    fn read(text: &str, dialect: MboxDialect) -> Vec<Result<Found, String>> {
+        let mut mbox = Mbox::new(text.as_bytes(), dialect);
+        std::iter::from_fn(|| next(&mut mbox)).collect()
     }
 
     #[test]
@@ -303,7 +406,8 @@ mod tests {
 
     #[test]
     fn what_is_no_mbox_is_refused() {
-        assert_eq!(read("\nSubject: x\n", RD), [Err("byte 1: an mbox starts with a \"From \" line".into())]);
+        let found = read("\nSubject: x\n", RD).into_iter().map(|found| found.map(drop)).collect::<Vec<_>>();
+        assert_eq!(found, [Err("byte 1: an mbox starts with a \"From \" line".into())]);
         assert_eq!(read("From now on\n", O).len(), 1);
         assert!(read("From now on\n", O)[0].is_err());
     }
@@ -313,17 +417,26 @@ mod tests {
         let text = format!("{FROM}{}\n\n{FROM}{}\n\n{FROM}c\n", "a".repeat(9), "b".repeat(10));
         let mut mbox = Mbox::new(text.as_bytes(), RD);
         mbox.limit = 10;
-        assert_eq!(
-            mbox.next().unwrap().unwrap().body,
-            b"aaaaaaaaa\n",
-            "the separator's blank line does not count"
-        );
+        let first = next(&mut mbox).unwrap().unwrap();
+        assert_eq!(first.body, b"aaaaaaaaa\n", "the separator's blank line does not count");
         let offset = FROM.len() as u64 + 11;
-        assert!(
-            matches!(mbox.next(), Some(Err(MboxError::TooLarge { offset: o, limit: 10 })) if o == offset)
-        );
-        assert_eq!(mbox.next().unwrap().unwrap().body, b"c\n");
-        assert!(mbox.next().is_none());
+        let refused = mbox.next_message().unwrap().unwrap().read_to_end(&mut Vec::new()).unwrap_err();
+        let refused = refused.get_ref().and_then(|error| error.downcast_ref());
+        assert!(matches!(refused, Some(MboxError::TooLarge { offset: o, limit: 10 }) if *o == offset));
+        assert_eq!(next(&mut mbox).unwrap().unwrap().body, b"c\n");
+        assert!(next(&mut mbox).is_none());
+    }
+
+    #[test]
+    fn what_is_not_read_of_a_message_is_passed_over() {
+        let text = format!("{FROM}A: 1\n\n{}\n\n{FROM}B: 2\n\ny\n", "x\n\n".repeat(100_000));
+        let mut mbox = Mbox::new(text.as_bytes(), RD);
+        let mut first = mbox.next_message().unwrap().unwrap();
+        let mut start = [0; 9];
+        first.read_exact(&mut start).unwrap();
+        assert_eq!(&start, b"A: 1\n\nx\n\n");
+        assert!(mbox.piece.capacity() + mbox.ready.capacity() < 1 << 20);
+        assert_eq!(next(&mut mbox).unwrap().unwrap().body, b"B: 2\n\ny\n");
     }
 
     #[test]
@@ -348,8 +461,8 @@ mod tests {
                 }
                 text.push(b'\n');
             }
-            let found: Vec<String> = Mbox::new(&text[..], RD)
-                .map(|message| String::from_utf8(message.unwrap().body).unwrap()).collect();
+            let found: Vec<String> = read(std::str::from_utf8(&text).unwrap(), RD)
+                .into_iter().map(|message| String::from_utf8(message.unwrap().body).unwrap()).collect();
             prop_assert_eq!(found, bodies);
         }
 

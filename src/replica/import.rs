@@ -80,25 +80,23 @@ impl Replica {
         dry: bool,
     ) -> Result<Importer<'_>, ReplicaError> {
         self.must_be_joined()?;
-        let (found, before) = {
-            let snapshot = self.view()?;
-            (snapshot.view().find(name)?, snapshot.view().incarnations(name)?)
-        };
+        let snapshot = self.view()?;
+        let view = snapshot.view();
+        let (found, before) = (view.find(name)?, view.incarnations(name)?);
         // A mailbox that is not there is made with the first messages, so that a folder of which everything was expunged
         // here does not come back as an empty mailbox.
         let mailbox = found.unwrap_or_else(|| MailboxId::derive(name, before.len() as u32));
         let mut present = BTreeMap::new();
         if found.is_some() {
-            let snapshot = self.view()?;
-            for entry in self.entries_of(mailbox)? {
-                if let Some((blob, _, _)) = snapshot.view().entry(entry)? {
+            for entry in view.entries_of(mailbox)? {
+                if let Some((blob, _, _)) = view.entry(entry)? {
                     *present.entry(blob).or_default() += 1;
                 }
             }
         }
         // An observer never claims, and a UIDVALIDITY without its UIDs would be a lie.
         let adopt = adopt.filter(|_| self.standing() != Standing::Observer);
-        let shown = self.view()?.view().mailbox(mailbox)?;
+        let shown = view.mailbox(mailbox)?;
         let adopted = adopt
             .filter(|(validity, next)| may_adopt(shown.as_ref(), before.is_empty(), *validity, *next))
             .map(|(validity, next)| (validity, next.saturating_sub(1)));

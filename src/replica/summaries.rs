@@ -9,7 +9,7 @@ use crate::uid::{Table, Tables, TablesMut};
 const MAX_SUMMARY: usize = 16 << 10;
 
 impl Replica {
-    /// What [`Replica::put_summaries`] kept for bodies, in their order. About 3 µs each. The bytes are opaque, so whoever
+    /// What [`Replica::put_summaries`] kept for bodies, in their order. One look-up each. The bytes are opaque, so whoever
     /// writes them puts a version of their own in front.
     pub fn summaries(&self, blobs: &[BlobId]) -> Result<Vec<Option<Vec<u8>>>, ReplicaError> {
         let reader = self.0.handle.reader()?;

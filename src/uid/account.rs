@@ -1,7 +1,7 @@
 //! One replica's account without its disk: the document, and what users do to it.
 //!
-//! Each operation writes one change (or none, if nothing would change), takes it into the index and hands it back. The
-//! caller commits change and index together before anybody is told. After an error the account must be loaded again.
+//! Each operation writes one change (none, if nothing would change; several, if one would pass its limits), takes it into
+//! the index and hands it back. The caller commits changes and index together before anybody is told. After an error the account must be loaded again.
 
 mod import;
 mod mailboxes;

@@ -202,8 +202,8 @@ impl<'a, T: Tables> View<'a, T> {
         Ok(shown)
     }
 
-    /// The UIDs of all messages of a mailbox, ascending. One pass over the mailbox's part of one table: about 0.5 µs for
-    /// each UID that was ever claimed there, vanished ones included.
+    /// The UIDs of all messages of a mailbox, ascending. Reads one row, in order, for each UID that was ever claimed there,
+    /// vanished ones included, and no message.
     pub fn uids(&self, id: MailboxId) -> Result<Vec<Uid>, TableError> {
         const PAGE: usize = 8192;
         let Some(mailbox) = self.mailbox_row(id)? else { return Ok(Vec::new()) };

@@ -1,7 +1,9 @@
 //! What only whole replicas can show: real stores, real sessions, real documents.
 
+mod face;
 mod formats;
 mod hostile;
+mod import;
 mod pair;
 mod quic;
 mod repair;

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use postmerge::blob::BlobId;
 use postmerge::mailbox::{
-    AccountId, Change, Document, EntryId, Keyword, MailboxId, Message, ReplicaId, Uid, UidValidity,
+    AccountId, Change, Document, EntryId, Keyword, MailboxId, Message, ReplicaId, Uid, UidRecord, UidValidity,
 };
-use postmerge::uid::{Account, Block, Grant, Imported, KeywordChange, MemoryTables, Shown, Written};
+use postmerge::uid::{Account, Block, Event, Grant, Imported, KeywordChange, MemoryTables, Shown, Written};
 
 use crate::pair::name;
 
@@ -324,6 +324,102 @@ fn of_two_renames_of_one_mailbox_one_holds_on_both_sides() {
     heal(&mut a, &mut b);
     let names = a.names();
     assert!(names == ["Here", "INBOX"] || names == ["INBOX", "There"], "{names:?}");
+}
+
+#[test]
+fn a_claim_that_arrives_already_burned_is_told_as_vanished() {
+    let (mut a, mut b) = Server::two();
+    heal(&mut a, &mut b);
+    // The lower of the two UIDs is spanned by the run of the other, which did not know of it.
+    let (low, high) = (a.deliver(INBOX(), "low"), b.deliver(INBOX(), "high"));
+    let uid = |server: &Server, entry| {
+        server.shown(INBOX()).into_iter().find(|message| message.entry == entry).unwrap().uid
+    };
+    let (of_low, of_high) = (uid(&a, low), uid(&b, high));
+    assert!(of_low < of_high);
+    let before = b.account.view(&b.tables).mailbox(INBOX()).unwrap().unwrap().highest_modseq;
+    b.hear(&a);
+    let changes = b.account.view(&b.tables).changed_since(INBOX(), before.counter()).unwrap();
+    assert_eq!(changes.vanished, [of_low], "a client of the other server may have seen it");
+    b.settle();
+    let changes = b.account.view(&b.tables).changed_since(INBOX(), before.counter()).unwrap();
+    let changed: Vec<EntryId> = changes.changed.iter().map(|message| message.entry).collect();
+    assert_eq!((changed, changes.vanished), (vec![low], vec![of_low]));
+    let now = b.account.view(&b.tables).mailbox(INBOX()).unwrap().unwrap().highest_modseq;
+    let later = b.account.view(&b.tables).changed_since(INBOX(), now.counter()).unwrap();
+    assert!(later.changed.is_empty() && later.vanished.is_empty());
+}
+
+#[test]
+fn a_uid_that_is_burned_before_anybody_claims_it_names_no_message() {
+    let (mut a, mut b) = Server::two();
+    let burn = UidRecord::Burn { mailbox: INBOX(), epoch: 0, uids: vec![Uid::new(9).unwrap()] };
+    let mut doc = Document::new(ReplicaId::from_bytes([7; 16]));
+    let change = doc.write(0, |writer| writer.uid_record(&burn)).unwrap();
+    let written = a.account.receive(&mut a.tables, vec![change]).unwrap();
+    let burned = |event: &&Event| matches!(event, Event::Burned { entry: None, uid, .. } if uid.value() == 9);
+    assert_eq!(written.events.iter().filter(burned).count(), 1, "{:?}", written.events);
+    a.took(((), written));
+    for n in 0..12 {
+        a.deliver(INBOX(), &format!("{n}"));
+    }
+    heal(&mut a, &mut b);
+    assert_eq!(a.shown(INBOX()).len(), 12);
+    assert!(a.shown(INBOX()).iter().all(|message| message.uid.value() != 9));
+}
+
+#[test]
+fn an_observer_that_imports_claims_nothing_and_adopts_nothing() {
+    let mut observer = Server::new(3, Grant::whole());
+    observer.account.set_grant(None);
+    let mailbox = observer.create("Folder");
+    let adopted = Some((UidValidity::new(777_777).unwrap(), 99));
+    let messages = folder(false, false, 0);
+    let written = observer.account.import(&mut observer.tables, 0, mailbox, &messages, adopted).unwrap();
+    assert!(written.changes().all(|change| change.touched().uids.is_empty()), "it wrote claims");
+    observer.took(((), written));
+    let (mut a, _) = Server::two();
+    a.hear(&observer);
+    a.settle();
+    let uids: Vec<u32> = a.shown(mailbox).iter().map(|message| message.uid.value()).collect();
+    assert_ne!(a.validity(mailbox).value(), 777_777, "under it these UIDs would mean other messages");
+    assert_eq!(uids, [1, 2, 3]);
+}
+
+#[test]
+fn ten_thousand_moves_fit_one_change() {
+    let (mut a, _) = Server::two();
+    let work = a.create("Work");
+    let message = |n: u32| Message {
+        blob: BlobId::of(&n.to_le_bytes()),
+        internal_date: i64::from(n),
+        size: 1,
+        keywords: BTreeSet::new(),
+    };
+    let done =
+        a.account.append(&mut a.tables, 0, INBOX(), (0..Account::MAX_BATCH as u32).map(message).collect());
+    let entries = a.took(done.unwrap());
+    let written = a.account.move_to(&mut a.tables, 0, &entries, work).unwrap();
+    assert_eq!(written.changes().count(), 1);
+    a.took(((), written));
+    assert_eq!(a.account.view(&a.tables).uids(work).unwrap().len(), entries.len());
+}
+
+#[test]
+fn many_keywords_on_many_new_messages_stay_within_what_one_change_may_be() {
+    let (mut a, mut b) = Server::two();
+    let keyword = |n: u32, k: u32| format!("{n:05}-{k:02}-{}", "x".repeat(80)).parse().unwrap();
+    let message = |n: u32| Message {
+        blob: BlobId::of(&n.to_le_bytes()),
+        internal_date: 0,
+        size: 1,
+        keywords: (0..40).map(|k| keyword(n, k)).collect(),
+    };
+    let done = a.account.append(&mut a.tables, 0, INBOX(), (0..500).map(message).collect());
+    a.took(done.unwrap());
+    b.hear(&a);
+    assert!(b.shown(INBOX()).iter().all(|message| message.keywords.len() == 40));
+    assert_eq!(b.shown(INBOX()).len(), 500);
 }
 
 #[test]

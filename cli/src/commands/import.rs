@@ -111,20 +111,18 @@ impl Import {
         let mut outcome = Outcome { dry_run: how.dry_run, ..Outcome::default() };
         let progress = &mut cx.progress;
         progress(Step::Start { what: name.to_string(), messages: None, bytes });
-        for (messages, message) in (1..).zip(Mbox::new(BufReader::new(file), dialect)) {
-            match message {
-                Ok(message) => {
-                    progress(Step::At { messages, bytes: message.offset });
-                    let internal_date = message.internal_date.or_else(|| sent(&message.body)).unwrap_or(0);
-                    let found = ImportMessage { internal_date, keywords: message.keywords, uid: None };
-                    importer.add(found, &*message.body)?;
+        let (mut mbox, mut messages) = (Mbox::new(BufReader::new(file), dialect), 0);
+        let failed = || format!("cannot import {}", path.display());
+        while let Some(message) = mbox.next_message().with_context(failed)? {
+            messages += 1;
+            progress(Step::At { messages, bytes: message.offset });
+            let internal_date = message.internal_date.or_else(|| sent(&message.header)).unwrap_or(0);
+            let keywords = message.keywords.clone();
+            match importer.add(ImportMessage { internal_date, keywords, uid: None }, message) {
+                Err(ReplicaError::Source { source }) if is_too_large(&source) => {
+                    outcome.skipped.push(Skip { path: path.into(), reason: source.to_string() });
                 }
-                Err(error @ MboxError::TooLarge { .. }) => {
-                    outcome.skipped.push(Skip { path: path.into(), reason: error.to_string() });
-                }
-                Err(error) => {
-                    return Err(error).with_context(|| format!("cannot import {}", path.display()));
-                }
+                added => added.with_context(failed)?,
             }
         }
         progress(Step::End);
@@ -133,9 +131,13 @@ impl Import {
     }
 }
 
+fn is_too_large(error: &std::io::Error) -> bool {
+    matches!(error.get_ref().and_then(|error| error.downcast_ref()), Some(MboxError::TooLarge { .. }))
+}
+
 /// The date that a message gives itself.
-fn sent(body: &[u8]) -> Option<i64> {
-    Some(mail_parser::MessageParser::new().parse_headers(body)?.date()?.to_timestamp())
+fn sent(header: &[u8]) -> Option<i64> {
+    Some(mail_parser::MessageParser::new().parse_headers(header)?.date()?.to_timestamp())
 }
 
 /// Imports every folder of a tree: its INBOX as `into` and the others below that, if it is given.
