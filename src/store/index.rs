@@ -3,10 +3,10 @@
 use std::fmt;
 use std::os::unix::fs::FileExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
-use redb::{Database, Durability, ReadableDatabase, TableDefinition};
+use redb::{CompactionError, Database, Durability, ReadableDatabase, TableDefinition};
 
 use crate::uid::{Table, TableError};
 
@@ -40,6 +40,12 @@ const FORMAT: u32 = 1;
 /// redb's cache. Its default of 1 GiB would be the largest part of the process; the upper levels of every
 /// tree of a mailbox with a million messages fit into this.
 const CACHE_BYTES: usize = 32 << 20;
+
+/// Bytes of rows that a session must write before its end looks for space to give back: a short command never waits for it.
+pub(crate) const COMPACT_WRITTEN: u64 = 1 << 20;
+/// The largest file that is compacted. Moving its pages takes some 10 s, and whoever stops a service waits for no more
+/// than a minute or two.
+const COMPACT_LIMIT: u64 = 512 << 20;
 
 /// How far the index projects the log and the packs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,7 +84,9 @@ impl IndexState {
 
 /// The open database.
 pub(crate) struct Index {
-    database: Database,
+    /// Written to only by compaction, which wants it alone.
+    database: RwLock<Database>,
+    path: PathBuf,
     id: StoreId,
     /// Whoever can still read keeps others out. Released after the database is closed.
     _lock: Arc<Lock>,
@@ -124,7 +132,8 @@ impl Index {
             let mut builder = Database::builder();
             builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(check);
             let database = builder.create_with_backend(backend).map_err(failed)?;
-            let index = Index { database, id, _lock: Arc::clone(lock) };
+            let (database, path) = (RwLock::new(database), path.to_owned());
+            let index = Index { database, path, id, _lock: Arc::clone(lock) };
             let state = index.load()?;
             Ok((index, state))
         };
@@ -140,7 +149,7 @@ impl Index {
             return self.state(&read);
         }
         drop(read);
-        let write = self.database.begin_write().map_err(failed)?;
+        let write = self.database().begin_write().map_err(failed)?;
         for definition in OWN {
             write.open_table(definition).map_err(failed)?;
         }
@@ -162,7 +171,7 @@ impl Index {
 
     /// Sees what is committed now, whatever is written later.
     pub(crate) fn read(&self) -> Result<redb::ReadTransaction, TableError> {
-        self.database.begin_read().map_err(failed)
+        self.database().begin_read().map_err(failed)
     }
 
     /// Commits rows and the state they belong to; durably only if asked, else with the next durable commit.
@@ -172,12 +181,43 @@ impl Index {
         durable: bool,
         fill: impl FnOnce(&redb::WriteTransaction) -> Result<(), TableError>,
     ) -> Result<(), TableError> {
-        let mut write = self.database.begin_write().map_err(failed)?;
+        let mut write = self.database().begin_write().map_err(failed)?;
         let durability = if durable { Durability::Immediate } else { Durability::None };
         write.set_durability(durability).map_err(failed)?;
         fill(&write)?;
         self.set_state(&write, state)?;
         write.commit().map_err(failed)
+    }
+
+    fn database(&self) -> RwLockReadGuard<'_, Database> {
+        // What a panic in redb left behind, redb itself refuses.
+        self.database.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives free pages back to the file system, if they are a quarter of the file or more, nobody reads, and `written`
+    /// bytes of rows are enough for the work to be in proportion. redb doubles its file when it is full, so after a large
+    /// import half of it holds nothing.
+    pub(crate) fn compact(&self, written: u64) -> Result<(), TableError> {
+        let length = || std::fs::metadata(&self.path).map_or(0, |meta| meta.len());
+        let before = length();
+        if written < COMPACT_WRITTEN.max(before / 16) || before > COMPACT_LIMIT {
+            return Ok(());
+        }
+        let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
+        let write = database.begin_write().map_err(failed)?;
+        let stats = write.stats().map_err(failed)?;
+        write.abort().map_err(failed)?;
+        if stats.allocated_pages() * stats.page_size() as u64 > before / 4 * 3 {
+            return Ok(());
+        }
+        let compacted = catch_unwind(AssertUnwindSafe(|| database.compact()));
+        match compacted.map_err(|_| TableError("the database cannot be compacted".to_owned()))? {
+            Ok(_) => tracing::debug!(before, after = length(), "compacted the index"),
+            // Somebody reads; there will be another time.
+            Err(CompactionError::TransactionInProgress) => {}
+            Err(error) => return Err(failed(error)),
+        }
+        Ok(())
     }
 
     fn set_state(&self, write: &redb::WriteTransaction, state: IndexState) -> Result<(), TableError> {

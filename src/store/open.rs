@@ -83,7 +83,19 @@ impl Store {
         let bodies = BodyStore::open(&bodies, &disk, id, &index, end, pending)?;
         let dir = dir.to_owned();
         let since_durable = (u64::from(state != durable), 0);
-        Ok(Store { dir, disk, id, instance, index, log, bodies, state, since_durable, poisoned: false })
+        Ok(Store {
+            dir,
+            disk,
+            id,
+            instance,
+            index,
+            log,
+            bodies,
+            state,
+            since_durable,
+            written: 0,
+            poisoned: false,
+        })
     }
 }
 

@@ -235,3 +235,30 @@ fn a_backup_opens_as_the_same_store_and_is_brought_up_to_date() {
     Store::create(foreign.path()).unwrap();
     assert!(matches!(store.backup(foreign.path(), &mut |_| {}), Err(StoreError::NotEmpty { .. })));
 }
+
+#[test]
+fn a_large_import_leaves_no_empty_half_in_the_index() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = Store::create(dir.path()).unwrap();
+    let handle = store.handle();
+    for group in 0..40u64 {
+        let mut txn = store.begin().unwrap();
+        for row in 0..1000 {
+            let key = blake3::hash(&(group * 1000 + row).to_le_bytes());
+            txn.put(Table::Entries, key.as_bytes(), &[7; 60]).unwrap();
+        }
+        txn.commit().unwrap();
+    }
+    let path = dir.path().join("index.redb");
+    let length = || fs::metadata(&path).unwrap().len();
+    let before = dump(&store);
+    let grown = length();
+    // A handle that reads nothing is not in the way.
+    store.close().unwrap();
+    drop(handle);
+    assert!(length() < grown * 2 / 3, "{} of {grown}", length());
+    let store = Store::open(dir.path()).unwrap();
+    assert_eq!(dump(&store), before);
+    store.close().unwrap();
+    assert_eq!(Store::check(dir.path(), Level::Full, &mut |_| {}).unwrap().problems, []);
+}
