@@ -224,9 +224,16 @@ impl Store {
 
     /// The newest snapshot that is whole, and the position it folds. A damaged one is passed over.
     pub fn latest_snapshot(&self) -> Result<Option<(Position, Vec<u8>)>, StoreError> {
+        self.snapshot_until(self.position())
+    }
+
+    /// The same of those that fold no more than the log up to `until`.
+    pub fn snapshot_until(&self, until: Position) -> Result<Option<(Position, Vec<u8>)>, StoreError> {
         for position in snapshot::list(&self.dir)? {
             if position > self.position() {
                 tracing::warn!(%position, "a snapshot is ahead of the log and is not used");
+            }
+            if position > until {
                 continue;
             }
             match snapshot::read(&self.dir, self.id, position) {
@@ -239,7 +246,11 @@ impl Store {
 
     /// Keeps a snapshot that folds the log up to `position`, and the one before. The caller has made sure
     /// that it loads.
-    pub fn write_snapshot(&self, position: Position, bytes: &[u8]) -> Result<(), StoreError> {
+    ///
+    /// The index becomes durable first. It must not fall behind the newest snapshot in a power cut: the document as of
+    /// the index would then have to be read from further back, and soon from the beginning.
+    pub fn write_snapshot(&mut self, position: Position, bytes: &[u8]) -> Result<(), StoreError> {
+        self.settle()?;
         snapshot::write(&self.dir, &self.disk, self.id, position, bytes)
     }
 

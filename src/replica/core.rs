@@ -176,9 +176,8 @@ impl Core {
     /// The document as of a position of the log: the newest snapshot before it, and the changes since.
     fn load_document(&mut self, until: Position) -> Result<Document, ReplicaError> {
         let replica = self.identity.replica;
-        let snapshot = self.store.latest_snapshot()?.filter(|(position, _)| *position <= until);
         let (mut position, mut doc) = (Position(0), None);
-        if let Some((at, bytes)) = snapshot {
+        if let Some((at, bytes)) = self.store.snapshot_until(until)? {
             self.snapshot_len = bytes.len();
             match Document::load(&bytes, replica) {
                 Ok(loaded) => (position, doc) = (at, Some(loaded)),
@@ -432,3 +431,6 @@ pub(super) fn restore_floor(inside: UidValidity, outside: Option<Outside>) -> Ui
         None => UidValidity::new(inside.value().saturating_add(UNKNOWN)).unwrap_or(inside),
     }
 }
+
+#[cfg(test)]
+mod tests;
