@@ -34,6 +34,7 @@ mod lock;
 mod log;
 mod marker;
 mod open;
+mod overlay;
 mod pack;
 mod partial;
 mod reader;
@@ -50,9 +51,9 @@ use std::sync::Arc;
 
 use crate::uid::TableError;
 
-pub use backup::BackupReport;
+pub use backup::{BackupReport, BackupSource};
 pub use bodies::BodyStore;
-pub use check::{CheckReport, Checker, Level, Problem, Progress};
+pub use check::{CheckReport, Checker, Level, Problem, Progress, Remedy};
 pub use error::StoreError;
 pub use frame::{Change, Group, Record};
 pub use large::BodyReader;
@@ -150,6 +151,11 @@ impl Store {
     /// The directory.
     pub fn dir(&self) -> &Path {
         &self.dir
+    }
+
+    /// Whether the store was opened for reading only.
+    pub fn is_read_only(&self) -> bool {
+        self.disk.is_read_only()
     }
 
     /// The last group in the log.
@@ -258,6 +264,9 @@ impl Store {
     /// written it also gives back the space that the index does not need, at some 20 MiB a second.
     pub fn close(mut self) -> Result<(), StoreError> {
         self.settle()?;
+        if self.is_read_only() {
+            return Ok(());
+        }
         if let Err(error) = self.index.compact(self.written) {
             tracing::warn!(%error, "the index was not compacted");
         }
@@ -265,7 +274,7 @@ impl Store {
     }
 
     fn settle(&mut self) -> Result<(), StoreError> {
-        if self.poisoned || self.since_durable == (0, 0) {
+        if self.poisoned || self.since_durable == (0, 0) || self.is_read_only() {
             return Ok(());
         }
         self.index.commit(self.state, true, |_| Ok(()))?;
@@ -275,6 +284,9 @@ impl Store {
 
     /// Bodies, then the log, then the index: in this order, so that each refers only to what is durable.
     pub(crate) fn commit(&mut self, mut commit: Commit) -> Result<Position, StoreError> {
+        if self.is_read_only() && commit.replay.is_none() && !commit.group.is_empty() {
+            return Err(StoreError::ReadOnly { path: self.dir.clone() });
+        }
         let synced = self.bodies.sync_for_commit()?;
         let mut state = IndexState { packs: synced.end, ..self.state };
         let mut places = Vec::new();

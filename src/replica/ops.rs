@@ -193,7 +193,13 @@ impl Replica {
             return Ok(());
         }
         if is_server {
-            return self.change(|account, txn| Ok(((), account.settle(txn, now(), mailbox)?)));
+            let settle =
+                |account: &mut Account, txn: &mut Txn<'_>| Ok(((), account.settle(txn, now(), mailbox)?));
+            let ((), events) = self.with(|core| core.show(&[], settle))?;
+            if !events.is_empty() {
+                self.tell(&events);
+            }
+            return Ok(());
         }
         for id in waiting {
             self.give_private_uids(id)?;
@@ -208,7 +214,7 @@ impl Replica {
                 let planned = core.account()?.plan_private(&reader, now(), mailbox)?;
                 drop(reader);
                 let Some(planned) = planned else { return Ok(()) };
-                core.change(&[LocalRecord::Private(planned)], |_, _| Ok(((), Written::default())))?;
+                core.show(&[LocalRecord::Private(planned)], |_, _| Ok(((), Written::default())))?;
             }
         })
     }

@@ -3,7 +3,7 @@
 use std::io::Read;
 use std::sync::atomic::Ordering;
 
-use super::core::Core;
+use super::core::{Core, waiting};
 use super::{Replica, ReplicaError, owed};
 use crate::blob::BlobId;
 use crate::mailbox::{AccountId, EntryId, MailboxId, MailboxName, ReplicaId, Uid};
@@ -28,6 +28,8 @@ pub struct Status {
     pub owed_bodies: u64,
     /// Their size in bytes.
     pub owed_bytes: u64,
+    /// Changes that are here and not shown: they follow ones that were lost to damage and that a peer has.
+    pub waiting_changes: u64,
 }
 
 /// The index as of one commit.
@@ -112,7 +114,9 @@ impl Replica {
             owed_bytes += body.size;
         }
         let changes = snapshot.tables().vector()?.values().sum();
-        Ok(Status { account: self.account(), replica, role, ready, changes, owed_bodies, owed_bytes })
+        let waiting_changes = waiting(snapshot.tables())?.len() as u64;
+        let account = self.account();
+        Ok(Status { account, replica, role, ready, changes, owed_bodies, owed_bytes, waiting_changes })
     }
 
     /// The first `limit` bodies that are owed and needed.

@@ -13,6 +13,7 @@ use crate::uid::{Table, TableError};
 use super::disk::{Disk, DiskFile};
 use super::lock::Lock;
 use super::log::LogEnd;
+use super::overlay::Overlay;
 use super::pack::PackEnd;
 use super::{Position, StoreError, StoreId};
 
@@ -99,7 +100,8 @@ impl fmt::Debug for Index {
 }
 
 impl Index {
-    /// Opens the index, or makes an empty one when there is none or it is damaged.
+    /// Opens the index, or makes an empty one when there is none or it is damaged. On a disk that is only read, what is
+    /// written stays in memory.
     pub(crate) fn open(
         path: &Path,
         disk: &Disk,
@@ -111,9 +113,18 @@ impl Index {
                 Ok(opened) => return Ok(opened),
                 Err(error) => {
                     tracing::warn!(path = %path.display(), %error, "the index is damaged and is rebuilt");
-                    disk.remove(path)?;
+                    if !disk.is_read_only() {
+                        disk.remove(path)?;
+                    }
                 }
             }
+        } else {
+            tracing::info!(path = %path.display(), "there is no index yet; it is built from the log");
+        }
+        if disk.is_read_only() {
+            return Ok(Index::start(path, id, lock, |builder| {
+                builder.create_with_backend(Overlay::default())
+            })?);
         }
         disk.create(path)?;
         Ok(Index::try_open(path, disk, id, lock, false)?)
@@ -127,11 +138,26 @@ impl Index {
         lock: &Arc<Lock>,
         check: bool,
     ) -> Result<(Index, IndexState), TableError> {
+        if disk.is_read_only() {
+            let overlay = Overlay::over(path).map_err(failed)?;
+            return Index::start(path, id, lock, |builder| {
+                builder.set_check_integrity_on_open(check).create_with_backend(overlay)
+            });
+        }
+        let backend = Backend { disk: disk.clone(), file: disk.open_write(path).map_err(failed)? };
+        Index::start(path, id, lock, |builder| {
+            builder.set_check_integrity_on_open(check).create_with_backend(backend)
+        })
+    }
+
+    fn start(
+        path: &Path,
+        id: StoreId,
+        lock: &Arc<Lock>,
+        create: impl FnOnce(&mut redb::Builder) -> Result<Database, redb::DatabaseError>,
+    ) -> Result<(Index, IndexState), TableError> {
         let open = || -> Result<(Index, IndexState), TableError> {
-            let backend = Backend { disk: disk.clone(), file: disk.open_write(path).map_err(failed)? };
-            let mut builder = Database::builder();
-            builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(check);
-            let database = builder.create_with_backend(backend).map_err(failed)?;
+            let database = create(Database::builder().set_cache_size(CACHE_BYTES)).map_err(failed)?;
             let (database, path) = (RwLock::new(database), path.to_owned());
             let index = Index { database, path, id, _lock: Arc::clone(lock) };
             let state = index.load()?;

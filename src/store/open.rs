@@ -34,6 +34,15 @@ impl Store {
         Store::open_on(dir, Disk::default())
     }
 
+    /// Opens a store and changes nothing of it: what is projected into the index stays in memory, and a transaction that
+    /// logs something is refused. Costs the memory of all rows if there is no index, as in a backup. Others may read at the
+    /// same time; nobody can write.
+    pub fn open_read_only(dir: &Path) -> Result<Store, StoreError> {
+        marker::read(dir)?;
+        let lock = Lock::share(&dir.join(LOCK))?;
+        Store::open_locked(dir, Disk::read_only(), lock)
+    }
+
     #[expect(clippy::disallowed_methods, reason = "a store draws its id")]
     pub(crate) fn create_on(dir: &Path, disk: Disk) -> Result<Store, StoreError> {
         disk.create_dir(dir)?;
