@@ -139,6 +139,8 @@ fn replica(error: &ReplicaError) -> (Option<String>, Code) {
             return (Some(hint.into()), Code::NO_REPLICA);
         }
         ReplicaError::Store(error) => return store(error),
+        ReplicaError::Io { source, .. } => return (io(source), Code::FAILED),
+        ReplicaError::Members { .. } => "`postmerge check --repair` keeps what is whole of it",
         ReplicaError::Ticket(error) => return ticket(error),
         ReplicaError::NoMessage { .. } => "`postmerge messages MAILBOX` lists the UIDs",
         ReplicaError::Owed { .. } => "`postmerge sync` fetches what peers have",
@@ -167,9 +169,25 @@ fn store(error: &StoreError) -> (Option<String>, Code) {
             Some("`postmerge check` looks at every file, `postmerge check --repair` repairs".into()),
             Code::FAILED,
         ),
+        StoreError::Io { source, .. } => (io(source), Code::FAILED),
+        StoreError::ReadOnly { .. } => (Some("leave out --read-only".into()), Code::FAILED),
+        StoreError::InsideItself { .. } => (Some("name a directory elsewhere".into()), Code::FAILED),
         StoreError::Newer { .. } => (Some("a newer postmerge wrote it; use that one".into()), Code::FAILED),
         _ => (None, Code::FAILED),
     }
+}
+
+fn io(error: &std::io::Error) -> Option<String> {
+    use std::io::ErrorKind::{PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    let hint = match error.kind() {
+        PermissionDenied | ReadOnlyFilesystem => {
+            "a replica's directory and all in it must be writable by whoever uses it; `--read-only` shows what is in one \
+             that is not"
+        }
+        StorageFull | QuotaExceeded => "make room there; what was confirmed so far is safe",
+        _ => return None,
+    };
+    Some(hint.into())
 }
 
 fn ticket(error: &TicketError) -> (Option<String>, Code) {

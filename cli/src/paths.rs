@@ -26,6 +26,8 @@ pub(crate) struct Setup {
     pub(crate) runtime: Handle,
     /// Where relative paths start.
     pub(crate) cwd: PathBuf,
+    /// Whether nothing may be changed.
+    pub(crate) read_only: bool,
 }
 
 impl Setup {
@@ -52,7 +54,8 @@ impl Setup {
             }
         };
         let cwd = std::env::current_dir().context("cannot tell the current directory")?;
-        Ok(Setup { store: cwd.join(store), state, sockets, config, runtime, cwd })
+        let read_only = cli.read_only;
+        Ok(Setup { store: cwd.join(store), state, sockets, config, runtime, cwd, read_only })
     }
 
     /// The control socket of the store: named by a hash, so that a long path fits.
