@@ -223,3 +223,27 @@ fn node(error: &NodeError) -> (Option<String>, Code) {
     };
     (Some(hint.into()), Code::FAILED)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Error, ErrorKind};
+
+    use super::*;
+
+    #[test]
+    fn a_directory_that_cannot_be_written_to_is_named_with_what_to_do() {
+        for kind in [ErrorKind::PermissionDenied, ErrorKind::ReadOnlyFilesystem] {
+            let store =
+                || StoreError::Io { action: "open", path: "/mail/lock".into(), source: Error::from(kind) };
+            for error in [anyhow::Error::from(store()), ReplicaError::Store(store()).into()] {
+                let failure = Failure::of(&error);
+                assert_eq!(
+                    failure.causes,
+                    ["cannot open /mail/lock".to_owned(), Error::from(kind).to_string()]
+                );
+                assert!(failure.hint.is_some_and(|hint| hint.contains("--read-only")), "{error:?}");
+                assert_eq!(failure.code, Code::FAILED);
+            }
+        }
+    }
+}

@@ -105,7 +105,8 @@ impl BackupSource {
     /// Makes the directory one that a backup may write to.
     fn prepare(&self, to: &Path, disk: &Disk) -> Result<(), StoreError> {
         // The part of the path that exists says where the rest will be.
-        let there = to.ancestors().find_map(|part| part.canonicalize().ok());
+        let absolute = std::path::absolute(to).map_err(StoreError::io("find", to))?;
+        let there = absolute.ancestors().find_map(|part| part.canonicalize().ok());
         let store = self.dir.canonicalize().map_err(StoreError::io("find", &self.dir))?;
         if there.is_some_and(|there| there.starts_with(&store)) {
             return Err(StoreError::InsideItself { path: to.to_owned() });

@@ -313,6 +313,11 @@ impl BodyStore {
         }
     }
 
+    #[cfg(test)]
+    pub(crate) fn dir(&self) -> &Path {
+        &self.0.dir
+    }
+
     pub(crate) fn disk(&self) -> &Disk {
         &self.0.disk
     }

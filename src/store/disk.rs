@@ -59,7 +59,11 @@ impl DiskFile {
 impl Disk {
     /// A disk that refuses every change.
     pub(crate) fn read_only() -> Disk {
-        Disk { read_only: true, ..Disk::default() }
+        Disk {
+            read_only: true,
+            #[cfg(test)]
+            fault: None,
+        }
     }
 
     #[cfg(test)]

@@ -118,8 +118,6 @@ impl Index {
                     }
                 }
             }
-        } else {
-            tracing::info!(path = %path.display(), "there is no index yet; it is built from the log");
         }
         if disk.is_read_only() {
             return Ok(Index::start(path, id, lock, |builder| {

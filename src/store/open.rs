@@ -86,6 +86,9 @@ impl Store {
         let (index, state) = Index::open(&dir.join(INDEX), &disk, id, &Arc::new(lock))?;
         let index = Arc::new(index);
         let log = Log::open(&dir.join(LOG), &disk, id, state.log)?;
+        if state.log.position != log.end().position && state == IndexState::EMPTY && !disk.is_read_only() {
+            tracing::warn!(dir = %dir.display(), groups = log.end().position.0, "the index is built anew from the log");
+        }
         let bodies = dir.join(BODY_DIR);
         let durable = state;
         let (state, end, pending) = scan_bodies(&bodies, id, &index, state)?;
