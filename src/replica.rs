@@ -65,6 +65,14 @@ pub enum ReplicaError {
         /// The file.
         path: PathBuf,
     },
+    /// The membership log is damaged.
+    #[error("{path} is damaged ({what}); copy the file from a backup, or from another replica of the account", path = path.display())]
+    Members {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: String,
+    },
     /// The system gave no random numbers.
     #[error("the system gives no random numbers: {0}")]
     Random(String),
@@ -268,8 +276,26 @@ impl Replica {
         let store = Store::open(dir)?;
         let identity = Identity::read(dir)?;
         let mut members = members::read(dir, identity.account)?;
-        members::finish_succession(&mut members, &identity, dir)?;
+        if members::finish_succession(&mut members, &identity)? {
+            members::write(dir, &members)?;
+        }
         Replica::start(store, identity, members, state)
+    }
+
+    /// Opens a replica to look at it: a backup, or a directory that cannot be written to. Nothing on disk is changed, a copy
+    /// does not become another replica, and whatever would write is refused. What has to be decided before it can be shown
+    /// (the UID of a message that was never shown) is decided in memory and forgotten: it may turn out differently later.
+    ///
+    /// Where the index is missing, as in a backup, or damaged, it is built in memory: some 400 bytes a message.
+    pub fn open_read_only(dir: &Path) -> Result<Replica, ReplicaError> {
+        if !dir.join("STORE").exists() {
+            return Err(ReplicaError::NoReplica { path: dir.into() });
+        }
+        let store = Store::open_read_only(dir)?;
+        let identity = Identity::read(dir)?;
+        let mut members = members::read(dir, identity.account)?;
+        members::finish_succession(&mut members, &identity)?;
+        Replica::start(store, identity, members, None)
     }
 
     fn start(
@@ -283,6 +309,7 @@ impl Replica {
         let (handle, account) = (store.handle(), identity.account);
         let mut core = Core::open(store, identity, members, watch)?;
         let known = core.store.reader()?.last_seq(core.identity.replica)?;
+        let copied = copied && !core.store.is_read_only();
         if copied || core.outside().is_some_and(|outside| outside.seq > known) {
             members::succeed(&mut core)?;
         }
@@ -321,13 +348,20 @@ impl Replica {
     }
 
     /// Copies a consistent state of the store into a directory that is empty or an earlier backup. Who opens the copy goes on
-    /// as another replica, with new UIDVALIDITYs.
+    /// as another replica, with new UIDVALIDITYs; [`Replica::open_read_only`] only looks at it. The replica can be used
+    /// meanwhile.
     pub fn backup(&self, to: &Path, progress: &mut dyn FnMut(Progress)) -> Result<(), ReplicaError> {
-        self.with(|core| {
-            core.store.backup(to, progress)?;
-            core.identity.write(to)?;
-            members::write(to, &core.members)
-        })
+        let (source, replica, identity, members) = self.with(|core| {
+            let source = core.store.backup_source()?;
+            Ok((source, core.identity.replica, core.identity.text(), core.members.clone()))
+        })?;
+        // A copy that was opened has a life of its own, with changes that are nowhere else.
+        if Identity::read(to).is_ok_and(|found| found.replica != replica) {
+            return Err(StoreError::NotEmpty { path: to.into() }.into());
+        }
+        source.copy(to, progress)?;
+        Identity::write_text(to, &identity)?;
+        members::write(to, &members)
     }
 
     fn with<R>(&self, act: impl FnOnce(&mut Core) -> Result<R, ReplicaError>) -> Result<R, ReplicaError> {

@@ -34,6 +34,7 @@ mod lock;
 mod log;
 mod marker;
 mod open;
+mod overlay;
 mod pack;
 mod partial;
 mod reader;
@@ -51,9 +52,9 @@ use std::sync::Arc;
 
 use crate::uid::TableError;
 
-pub use backup::BackupReport;
+pub use backup::{BackupReport, BackupSource};
 pub use bodies::BodyStore;
-pub use check::{CheckReport, Checker, Level, Problem, Progress};
+pub use check::{CheckReport, Checker, Level, Problem, Progress, Remedy};
 pub use error::StoreError;
 pub use frame::{Change, Group, Record};
 pub use large::BodyReader;
@@ -92,11 +93,8 @@ impl fmt::Display for Position {
 const DURABLE_GROUPS: u64 = 256;
 /// Logged bytes after which the index is committed durably, so that a replay reads no more than this.
 const DURABLE_BYTES: u64 = 8 << 20;
-/// Smallest index that is worth compacting.
-const COMPACT_FROM: u64 = 1 << 20;
-/// An index is compacted on close after one part in so many of it was written: so the cost, which is O(index), stays in
-/// proportion to what was done, and a sync of a few changes does not pay it.
-const COMPACT_SHARE: u64 = 8;
+/// Bytes of a row that says where a body is.
+const BODY_ROW: usize = 52;
 /// Groups that one replay transaction takes at most, and bytes of the log, to bound its memory.
 const REPLAY_GROUPS: usize = 1024;
 const REPLAY_BYTES: u64 = 8 << 20;
@@ -115,8 +113,8 @@ pub struct Store {
     state: IndexState,
     /// Groups and bytes since the index was last committed durably.
     since_durable: (u64, u64),
-    /// Bytes of rows written since the store was opened.
-    rows_written: u64,
+    /// Bytes of rows that were put into the index since the store was opened.
+    written: u64,
     poisoned: bool,
 }
 
@@ -155,6 +153,11 @@ impl Store {
     /// The directory.
     pub fn dir(&self) -> &Path {
         &self.dir
+    }
+
+    /// Whether the store was opened for reading only.
+    pub fn is_read_only(&self) -> bool {
+        self.disk.is_read_only()
     }
 
     /// The last group in the log.
@@ -229,9 +232,16 @@ impl Store {
 
     /// The newest snapshot that is whole, and the position it folds. A damaged one is passed over.
     pub fn latest_snapshot(&self) -> Result<Option<(Position, Vec<u8>)>, StoreError> {
+        self.snapshot_until(self.position())
+    }
+
+    /// The same of those that fold no more than the log up to `until`.
+    pub fn snapshot_until(&self, until: Position) -> Result<Option<(Position, Vec<u8>)>, StoreError> {
         for position in snapshot::list(&self.dir)? {
             if position > self.position() {
                 tracing::warn!(%position, "a snapshot is ahead of the log and is not used");
+            }
+            if position > until {
                 continue;
             }
             match snapshot::read(&self.dir, self.id, position) {
@@ -244,24 +254,29 @@ impl Store {
 
     /// Keeps a snapshot that folds the log up to `position`, and the one before. The caller has made sure
     /// that it loads.
-    pub fn write_snapshot(&self, position: Position, bytes: &[u8]) -> Result<(), StoreError> {
+    ///
+    /// The index becomes durable first. It must not fall behind the newest snapshot in a power cut: the document as of
+    /// the index would then have to be read from further back, and soon from the beginning.
+    pub fn write_snapshot(&mut self, position: Position, bytes: &[u8]) -> Result<(), StoreError> {
+        self.settle()?;
         snapshot::write(&self.dir, &self.disk, self.id, position, bytes)
     }
 
-    /// Makes the index durable, so that the next open replays nothing. Dropping a store tries the same. After much was
-    /// written, an import say, the index is also compacted.
+    /// Makes the index durable, so that the next open replays nothing; dropping a store tries the same. After much was
+    /// written it also gives back the space that the index does not need, at some 20 MiB a second.
     pub fn close(mut self) -> Result<(), StoreError> {
         self.settle()?;
-        let index = self.dir.join(open::INDEX);
-        let size = std::fs::metadata(&index).map_err(StoreError::io("look at", &index))?.len();
-        if !self.poisoned && size >= COMPACT_FROM && self.rows_written >= size / COMPACT_SHARE {
-            self.index.compact()?;
+        if self.is_read_only() {
+            return Ok(());
+        }
+        if let Err(error) = self.index.compact(self.written) {
+            tracing::warn!(%error, "the index was not compacted");
         }
         Ok(())
     }
 
     fn settle(&mut self) -> Result<(), StoreError> {
-        if self.poisoned || self.since_durable == (0, 0) {
+        if self.poisoned || self.since_durable == (0, 0) || self.is_read_only() {
             return Ok(());
         }
         self.index.commit(self.state, true, |_| Ok(()))?;
@@ -271,6 +286,9 @@ impl Store {
 
     /// Bodies, then the log, then the index: in this order, so that each refers only to what is durable.
     pub(crate) fn commit(&mut self, mut commit: Commit) -> Result<Position, StoreError> {
+        if self.is_read_only() && commit.replay.is_none() && !commit.group.is_empty() {
+            return Err(StoreError::ReadOnly { path: self.dir.clone() });
+        }
         let synced = self.bodies.sync_for_commit()?;
         let mut state = IndexState { packs: synced.end, ..self.state };
         let mut places = Vec::new();
@@ -288,12 +306,10 @@ impl Store {
             places.push(Replayed { position, start });
             state.log = end;
         }
-        let rows = commit.rows.values().flatten();
-        self.rows_written +=
-            rows.map(|(key, row)| (key.len() + row.as_ref().map_or(0, Vec::len)) as u64).sum::<u64>();
         self.since_durable.0 += places.len().max(1) as u64;
         self.since_durable.1 += state.log.offset.saturating_sub(self.state.log.offset);
         let durable = self.since_durable.0 >= DURABLE_GROUPS || self.since_durable.1 >= DURABLE_BYTES;
+        self.written += commit.row_bytes() + (synced.locations.len() * BODY_ROW) as u64;
         let result = self.index.commit(state, durable, |write| {
             fill_changes(write, &commit, &places)?;
             fill_rows(write, &commit)?;

@@ -17,6 +17,9 @@ pub(crate) struct Cli {
     /// The configuration file [default: postmerge/config.toml in the user's configuration directory].
     #[arg(long, global = true, env = "POSTMERGE_CONFIG", value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
+    /// Looks at the replica and changes nothing: a backup stays a backup. For commands that only show.
+    #[arg(long, global = true)]
+    pub(crate) read_only: bool,
     /// Says more on standard error; up to three times.
     #[arg(short, long, global = true, action = ArgAction::Count)]
     pub(crate) verbose: u8,

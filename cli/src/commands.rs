@@ -33,6 +33,7 @@ use postmerge::replica::{Replica, ReplicaError};
 use postmerge::store::StoreError;
 
 use crate::context::{Code, Context};
+use crate::failure::Usage;
 use crate::paths::Setup;
 use crate::{control, progress};
 
@@ -95,6 +96,23 @@ impl Command {
         }
     }
 
+    /// Whether the verb can be run on a replica that is only read.
+    fn only_shows(&self) -> bool {
+        use Command::{Backup, Body, Check, Export, Log, Mailboxes, Messages, Peers, Status};
+        matches!(
+            self,
+            Mailboxes(_)
+                | Messages(_)
+                | Body(_)
+                | Export(_)
+                | Log(_)
+                | Status(_)
+                | Peers(_)
+                | Backup(_)
+                | Check(_)
+        )
+    }
+
     /// Whether the verb stops in its own way on Ctrl-C.
     pub(crate) fn handles_signals(&self) -> bool {
         matches!(self, Command::Serve(_))
@@ -103,6 +121,9 @@ impl Command {
 
 /// Runs a verb: alone, inside the daemon that holds the store, or on the store.
 pub(crate) fn run(command: &Command, setup: &Setup) -> anyhow::Result<Code> {
+    if setup.read_only && !command.only_shows() {
+        return Err(Usage("this command writes; leave out --read-only".into()).into());
+    }
     match command {
         Command::Init(verb) => verb.run(setup),
         Command::Serve(verb) => verb.run(setup),
@@ -126,7 +147,11 @@ fn on_replica(command: &Command, setup: &Setup) -> anyhow::Result<Code> {
         if let Some(code) = control::call(setup)? {
             return Ok(code);
         }
-        match Replica::open(&setup.store, setup.state()) {
+        let opened = match setup.read_only {
+            true => Replica::open_read_only(&setup.store),
+            false => Replica::open(&setup.store, setup.state()),
+        };
+        match opened {
             Err(ReplicaError::Store(StoreError::Locked { .. })) if start.elapsed() < LOCK_PATIENCE => {
                 std::thread::sleep(Duration::from_millis(20));
             }

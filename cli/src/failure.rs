@@ -157,6 +157,8 @@ fn replica(error: &ReplicaError) -> (Option<String>, Code) {
             return (Some(hint.into()), Code::NO_REPLICA);
         }
         ReplicaError::Store(error) => return store(error),
+        ReplicaError::Io { source, .. } => return (io(source), Code::FAILED),
+        ReplicaError::Members { .. } => "`postmerge check --repair` keeps what is whole of it",
         ReplicaError::Ticket(error) => return ticket(error),
         ReplicaError::NoMessage { mailbox, .. } => {
             return (Some(format!("`postmerge messages {mailbox:?}` lists the UIDs")), Code::FAILED);
@@ -191,9 +193,25 @@ fn store(error: &StoreError) -> (Option<String>, Code) {
             Some("`postmerge check` looks at every file, `postmerge check --repair` repairs".into()),
             Code::FAILED,
         ),
+        StoreError::Io { source, .. } => (io(source), Code::FAILED),
+        StoreError::ReadOnly { .. } => (Some("leave out --read-only".into()), Code::FAILED),
+        StoreError::InsideItself { .. } => (Some("name a directory elsewhere".into()), Code::FAILED),
         StoreError::Newer { .. } => (Some("a newer postmerge wrote it; use that one".into()), Code::FAILED),
         _ => (None, Code::FAILED),
     }
+}
+
+fn io(error: &std::io::Error) -> Option<String> {
+    use std::io::ErrorKind::{PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    let hint = match error.kind() {
+        PermissionDenied | ReadOnlyFilesystem => {
+            "a replica's directory and all in it must be writable by whoever uses it; `--read-only` shows what is in one \
+             that is not"
+        }
+        StorageFull | QuotaExceeded => "make room there; what was confirmed so far is safe",
+        _ => return None,
+    };
+    Some(hint.into())
 }
 
 fn ticket(error: &TicketError) -> (Option<String>, Code) {
@@ -228,4 +246,28 @@ fn node(error: &NodeError) -> (Option<String>, Code) {
         _ => return (None, Code::FAILED),
     };
     (Some(hint.into()), Code::FAILED)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Error, ErrorKind};
+
+    use super::*;
+
+    #[test]
+    fn a_directory_that_cannot_be_written_to_is_named_with_what_to_do() {
+        for kind in [ErrorKind::PermissionDenied, ErrorKind::ReadOnlyFilesystem] {
+            let store =
+                || StoreError::Io { action: "open", path: "/mail/lock".into(), source: Error::from(kind) };
+            for error in [anyhow::Error::from(store()), ReplicaError::Store(store()).into()] {
+                let failure = Failure::of(&error);
+                assert_eq!(
+                    failure.causes,
+                    ["cannot open /mail/lock".to_owned(), Error::from(kind).to_string()]
+                );
+                assert!(failure.hint.is_some_and(|hint| hint.contains("--read-only")), "{error:?}");
+                assert_eq!(failure.code, Code::FAILED);
+            }
+        }
+    }
 }

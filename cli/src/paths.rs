@@ -28,6 +28,8 @@ pub(crate) struct Setup {
     pub(crate) runtime: Handle,
     /// Where relative paths start.
     pub(crate) cwd: PathBuf,
+    /// Whether nothing may be changed.
+    pub(crate) read_only: bool,
 }
 
 impl Setup {
@@ -58,7 +60,9 @@ impl Setup {
             None => store.join("users"),
         };
         let cwd = std::env::current_dir().context("cannot tell the current directory")?;
-        Ok(Setup { store: cwd.join(store), state, users: cwd.join(users), sockets, config, runtime, cwd })
+        let (store, users) = (cwd.join(store), cwd.join(users));
+        let read_only = cli.read_only;
+        Ok(Setup { store, state, users, sockets, config, runtime, cwd, read_only })
     }
 
     /// The control socket of the store: named by a hash, so that a long path fits.

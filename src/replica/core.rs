@@ -10,13 +10,18 @@ use super::record::{LocalRecord, decode_version, encode_version};
 use super::{ReplicaError, owed};
 use crate::mailbox::{Change, Document, DocumentError, UidValidity};
 use crate::member::{Members, Role};
-use crate::store::{BodyStore, Group, Position, Record, Store, Txn};
-use crate::uid::{Account, AccountError, Block, Event, Grant, Lane, Table, Tables, TablesMut, Written};
+use crate::store::{BodyStore, Group, Position, Record, Store, StoreError, Txn};
+use crate::uid::{
+    Account, AccountError, Block, Event, Grant, Lane, Table, TableError, Tables, TablesMut, Written,
+};
 
 /// Names of rows in [`Table::Meta`].
 const HEADS: &[u8] = b"heads";
 pub(super) const ERA: &[u8] = b"era";
 const GRANTED: &[u8] = b"granted";
+/// Followed by the hash of a change, in a row for each that waits for a lost one.
+const WAITING: &[u8] = b"waiting:";
+const WAITING_END: &[u8] = b"waiting;";
 
 /// Logged bytes after which a snapshot is written, unless half of the last one is more: loading then never costs much
 /// more than the snapshot itself.
@@ -45,6 +50,8 @@ pub(super) struct Core {
     outside: Option<Outside>,
     /// Nothing while the document is not needed.
     account: Option<Account>,
+    /// Whether changes of the log wait for ones that are lost.
+    waits: bool,
     since_snapshot: usize,
     snapshot_len: usize,
 }
@@ -65,11 +72,21 @@ impl Core {
             watch,
             outside,
             account: None,
+            waits: false,
             since_snapshot: 0,
             snapshot_len: 0,
         };
         core.catch_up()?;
+        core.waits = !waiting(&core.store.reader()?)?.is_empty();
         Ok(core)
+    }
+
+    /// Refuses where the store was opened for reading only.
+    pub(super) fn writable(&self) -> Result<(), ReplicaError> {
+        match self.store.is_read_only() {
+            true => Err(StoreError::ReadOnly { path: self.store.dir().to_owned() }.into()),
+            false => Ok(()),
+        }
     }
 
     /// The role of this replica, by the membership log.
@@ -136,7 +153,7 @@ impl Core {
         let doc = self.load_document(at)?;
         let mut account = self.new_account(doc, era)?;
         let bodies = self.store.bodies().clone();
-        let (mut fresh, mut waiting) = (known.is_none(), Vec::new());
+        let (mut fresh, mut waiting) = (known.is_none(), self.waiting_changes()?);
         while let Some((groups, mut txn)) = self.store.replay()? {
             if std::mem::take(&mut fresh) {
                 prepare(&account, &mut txn, era)?;
@@ -145,15 +162,67 @@ impl Core {
                 replay_group(&mut account, &mut txn, &bodies, group, &mut waiting)?;
             }
             put_heads(&mut txn, &account)?;
+            note_waiting(&mut txn, &waiting)?;
             txn.commit()?;
         }
         self.account = Some(account);
         self.refresh_grant()?;
-        if waiting.is_empty() { Ok(()) } else { self.mend(waiting) }
+        if waiting.is_empty() || self.store.is_read_only() { Ok(()) } else { self.mend(waiting) }
+    }
+
+    /// The changes of the log that wait for ones that are lost.
+    fn waiting_changes(&self) -> Result<Vec<Change>, ReplicaError> {
+        let reader = self.store.reader()?;
+        let mut changes = Vec::new();
+        for hash in waiting(&reader)? {
+            if let Some((actor, seq)) = reader.change_of(&hash)?
+                && let Some(change) = reader.change(actor, seq)?
+            {
+                changes.push(Change::vet(&change.bytes).map_err(DocumentError::from)?);
+            }
+        }
+        Ok(changes)
+    }
+
+    /// Takes changes of others. What waited for one of them in the log comes in with it.
+    pub(super) fn receive(
+        &mut self,
+        records: &[LocalRecord],
+        changes: Vec<Change>,
+    ) -> Result<Vec<Event>, ReplicaError> {
+        if !self.waits {
+            let receive = |account: &mut Account, txn: &mut Txn<'_>| Ok(((), account.receive(txn, changes)?));
+            return Ok(self.change(records, receive)?.1);
+        }
+        let (before, bodies, own) =
+            (self.waiting_changes()?, self.store.bodies().clone(), self.identity.replica);
+        let (left, events) = self.change(records, |account, txn| {
+            let here = |change: &Change| account.document().change(&change.hash()).is_some();
+            let waits = |change: &Change| before.iter().any(|one| one.hash() == change.hash());
+            let fresh: Vec<Change> = changes.into_iter().filter(|one| !here(one) && !waits(one)).collect();
+            let rest = account.replay(txn, before.iter().chain(&fresh).cloned().collect())?;
+            if let Some(change) = rest.iter().find(|change| !waits(change)) {
+                // It follows something that is neither here nor came: the peer should not have sent it.
+                let (replica, seq) = (change.replica(), change.seq());
+                return Err(DocumentError::MissingDependency { replica, seq }.into());
+            }
+            let healed = |change: &&Change| rest.iter().all(|one| one.hash() != change.hash());
+            let healed: Vec<Change> = before.iter().filter(healed).cloned().collect();
+            owed::note(account, txn, &bodies, own, &healed).map_err(|error| TableError(error.to_string()))?;
+            note_waiting(txn, &rest)?;
+            Ok((rest.len(), Written { batches: vec![fresh], events: Vec::new() }))
+        })?;
+        if left < before.len() {
+            tracing::info!(healed = before.len() - left, left, "lost changes came from a peer");
+            self.waits = left > 0;
+            // They are in an order now that the log does not have.
+            self.snapshot()?;
+        }
+        Ok(events)
     }
 
     /// After a repair cut damage out of the log: takes what is missing from the snapshot, which holds all of its past. What
-    /// that does not have, a peer has; it is fetched with the next sync, and a further repair takes in what waited.
+    /// that does not have, a peer has: with the next sync it comes, and what waited comes in with it.
     fn mend(&mut self, mut waiting: Vec<Change>) -> Result<(), ReplicaError> {
         let donor = match self.store.latest_snapshot()? {
             Some((_, bytes)) => Document::load(&bytes, self.identity.replica).ok(),
@@ -178,6 +247,7 @@ impl Core {
             let before = waiting.len();
             self.change(&[], |account, txn| {
                 waiting = account.replay(txn, batch)?;
+                note_waiting(txn, &waiting)?;
                 let mended =
                     found.into_iter().filter(|change| account.document().change(&change.hash()).is_some());
                 Ok(((), Written { batches: vec![mended.collect()], events: Vec::new() }))
@@ -191,7 +261,7 @@ impl Core {
         }
         tracing::error!(
             changes = waiting.len(),
-            "changes wait for lost ones; sync with a peer, then repair again"
+            "changes wait for lost ones; the next sync with a peer brings those"
         );
         Ok(())
     }
@@ -199,9 +269,8 @@ impl Core {
     /// The document as of a position of the log: the newest snapshot before it, and the changes since.
     fn load_document(&mut self, until: Position) -> Result<Document, ReplicaError> {
         let replica = self.identity.replica;
-        let snapshot = self.store.latest_snapshot()?.filter(|(position, _)| *position <= until);
         let (mut position, mut doc) = (Position(0), None);
-        if let Some((at, bytes)) = snapshot {
+        if let Some((at, bytes)) = self.store.snapshot_until(until)? {
             self.snapshot_len = bytes.len();
             match Document::load(&bytes, replica) {
                 Ok(loaded) => (position, doc) = (at, Some(loaded)),
@@ -264,6 +333,17 @@ impl Core {
         records: &[LocalRecord],
         act: impl FnOnce(&mut Account, &mut Txn<'_>) -> Result<(R, Written), AccountError>,
     ) -> Result<(R, Vec<Event>), ReplicaError> {
+        self.writable()?;
+        self.show(records, act)
+    }
+
+    /// The same for what must be decided before it can be shown. In a store that is only read, it is decided in memory.
+    pub(super) fn show<R>(
+        &mut self,
+        records: &[LocalRecord],
+        act: impl FnOnce(&mut Account, &mut Txn<'_>) -> Result<(R, Written), AccountError>,
+    ) -> Result<(R, Vec<Event>), ReplicaError> {
+        let logs = !self.store.is_read_only();
         self.account()?;
         // While it is taken out, any early return drops it: it may be ahead of the disk.
         let mut account = self.account.take().expect("it was just loaded");
@@ -273,7 +353,9 @@ impl Core {
         let bodies = self.store.bodies().clone();
         let mut txn = self.store.begin()?;
         for record in records {
-            txn.log_local(&record.encode())?;
+            if logs {
+                txn.log_local(&record.encode())?;
+            }
             apply_local(&mut account, &mut txn, record)?;
         }
         let (result, written) = match act(&mut account, &mut txn) {
@@ -292,7 +374,7 @@ impl Core {
             return Ok((result, Vec::new()));
         }
         let mut logged = 0;
-        for batch in &written.batches {
+        for batch in written.batches.iter().filter(|_| logs) {
             for change in batch {
                 txn.log_change(change.replica(), change.seq(), change.hash(), change.bytes())?;
                 logged += change.bytes().len();
@@ -302,7 +384,7 @@ impl Core {
         }
         put_heads(&mut txn, &account)?;
         let outside = Outside { seq: before.unwrap_or(0), validity: account.highest_uid_validity(&txn)? };
-        if outgrown(self.outside, outside) {
+        if logs && outgrown(self.outside, outside) {
             // Before the commit: a UIDVALIDITY that was shown must never be forgotten.
             self.watch.write(outside)?;
             self.outside = Some(outside);
@@ -311,7 +393,7 @@ impl Core {
         self.since_snapshot += logged;
         self.account = Some(account);
         self.refresh_grant()?;
-        if self.since_snapshot > SNAPSHOT_BYTES.max(self.snapshot_len / 2) {
+        if logs && self.since_snapshot > SNAPSHOT_BYTES.max(self.snapshot_len / 2) {
             self.snapshot()?;
         }
         Ok((result, written.events))
@@ -348,6 +430,9 @@ impl Core {
 
     /// Renews the note outside and closes the store.
     pub(super) fn close(mut self) -> Result<(), ReplicaError> {
+        if self.store.is_read_only() {
+            return Ok(self.store.close()?);
+        }
         let reader = self.store.reader()?;
         let seq = reader.last_seq(self.identity.replica)?;
         if let Some(outside) = self.outside.filter(|outside| outside.seq != seq) {
@@ -368,6 +453,22 @@ impl Core {
         let heads = bytes.map(|b| b.chunks_exact(32).filter_map(|hash| hash.try_into().ok()).collect());
         Ok(heads.unwrap_or_else(Document::genesis_heads))
     }
+}
+
+/// The hashes of the changes that wait for ones that are lost.
+pub(super) fn waiting(tables: &impl Tables) -> Result<Vec<[u8; 32]>, TableError> {
+    let rows = tables.range(Table::Meta, WAITING, WAITING_END, usize::MAX)?;
+    Ok(rows.iter().filter_map(|(key, _)| key.strip_prefix(WAITING)?.try_into().ok()).collect())
+}
+
+fn note_waiting(txn: &mut Txn<'_>, changes: &[Change]) -> Result<(), TableError> {
+    for hash in waiting(txn)? {
+        txn.remove(Table::Meta, &[WAITING, &hash].concat())?;
+    }
+    for change in changes {
+        txn.put(Table::Meta, &[WAITING, &change.hash()].concat(), &[])?;
+    }
+    Ok(())
 }
 
 fn outgrown(old: Option<Outside>, new: Outside) -> bool {
@@ -455,3 +556,6 @@ pub(super) fn restore_floor(inside: UidValidity, outside: Option<Outside>) -> Ui
         None => UidValidity::new(inside.value().saturating_add(UNKNOWN)).unwrap_or(inside),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -14,6 +14,7 @@ use crate::member::SecretKey;
 use crate::store::InstanceId;
 
 const FILE: &str = "identity";
+const CHECK: &str = "check";
 
 /// Account, replica, its key, and which directory they were made for. In a file that only the user can read.
 pub(super) struct Identity {
@@ -36,8 +37,16 @@ impl Identity {
     }
 
     fn parse(text: &str) -> Option<Identity> {
+        const NAMES: [&str; 6] = ["account", "replica", "key", "instance", "succession", CHECK];
+        let known = |line: &str| line.split_once(' ').is_some_and(|(name, _)| NAMES.contains(&name));
         let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         let bytes = |name| BASE32_NOPAD.decode(field(name)?.to_ascii_uppercase().as_bytes()).ok();
+        // The first replicas wrote no checksum; a line that is damaged is not one of theirs.
+        match text.find(CHECK) {
+            Some(at) if text[at..] != check_line(&text[..at]) => return None,
+            None if !text.lines().all(known) => return None,
+            _ => {}
+        }
         let seed = Zeroizing::new(bytes("key")?);
         Some(Identity {
             account: field("account")?.parse().ok()?,
@@ -49,6 +58,20 @@ impl Identity {
     }
 
     pub(super) fn write(&self, dir: &Path) -> Result<(), ReplicaError> {
+        Identity::write_text(dir, &self.text())
+    }
+
+    /// Writes what [`Identity::text`] gave.
+    pub(super) fn write_text(dir: &Path, text: &str) -> Result<(), ReplicaError> {
+        replace(&dir.join(FILE), text.as_bytes())
+    }
+
+    pub(super) fn path(dir: &Path) -> PathBuf {
+        dir.join(FILE)
+    }
+
+    /// The file's text.
+    pub(super) fn text(&self) -> Zeroizing<String> {
         let mut text = Zeroizing::new(String::new());
         let base32 = |bytes: &[u8]| BASE32_NOPAD.encode(bytes).to_ascii_lowercase();
         let seed = Zeroizing::new(base32(self.key.seed()));
@@ -59,8 +82,16 @@ impl Identity {
         if let Some(record) = &self.succession {
             writeln!(text, "succession {}", base32(record)).expect("a string takes text");
         }
-        replace(&dir.join(FILE), text.as_bytes())
+        let check = check_line(&text);
+        text.push_str(&check);
+        text
     }
+}
+
+/// The last line: eight bytes of a hash of the lines before it. It tells damage, not forgery.
+fn check_line(text: &str) -> String {
+    let check = BASE32_NOPAD.encode(&blake3::hash(text.as_bytes()).as_bytes()[..8]).to_ascii_lowercase();
+    format!("{CHECK} {check}\n")
 }
 
 /// What is remembered outside of the store, so that a store which was copied back is noticed.

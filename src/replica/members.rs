@@ -1,5 +1,6 @@
 //! Who else has the account: invitations, admissions, revocations, addresses.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::core::{Core, restore_floor};
@@ -48,22 +49,46 @@ pub(super) fn write(dir: &Path, members: &Members) -> Result<(), ReplicaError> {
 
 /// Every record is signed, so damage cannot pass for a record.
 pub(super) fn read(dir: &Path, account: AccountId) -> Result<Members, ReplicaError> {
+    let Found { records, damage, .. } = find(dir)?;
+    match damage {
+        None => Ok(Members::fold(account, records)?),
+        Some(what) => Err(ReplicaError::Members { path: dir.join(MEMBERS), what }),
+    }
+}
+
+/// What the membership file holds.
+pub(super) struct Found {
+    /// Those that are whole.
+    pub(super) records: Vec<Record>,
+    /// The first thing that is wrong with the others.
+    pub(super) damage: Option<String>,
+    /// Whether every record is here that another one follows.
+    pub(super) complete: bool,
+}
+
+pub(super) fn find(dir: &Path) -> Result<Found, ReplicaError> {
     let path = dir.join(MEMBERS);
     let bytes = std::fs::read(&path);
     let bytes = bytes.map_err(|source| ReplicaError::Io { action: "read", path: path.clone(), source })?;
     let mut reader = Reader(&bytes);
-    let mut records = Vec::new();
+    let (mut records, mut damage) = (Vec::new(), None);
     while !reader.is_empty() {
+        let at = bytes.len() - reader.0.len();
         let record = reader.number().and_then(|len| reader.take(usize::try_from(len).ok()?));
-        match record {
-            Some(record) => records.push(Record::decode(record)?),
-            None => {
-                tracing::warn!(path = %path.display(), "the membership file ends within a record");
-                break;
+        let Some(record) = record else {
+            damage.get_or_insert_with(|| format!("at byte {at}: it ends within a record"));
+            break;
+        };
+        match Record::decode(record) {
+            Ok(record) => records.push(record),
+            Err(error) => {
+                damage.get_or_insert_with(|| format!("at byte {at}: {error}"));
             }
         }
     }
-    Ok(Members::fold(account, records)?)
+    let known: BTreeSet<_> = records.iter().map(Record::id).collect();
+    let complete = records.iter().all(|record| record.after().iter().all(|id| known.contains(id)));
+    Ok(Found { records, damage, complete })
 }
 
 /// Adds records to the log, durably. True if there were new ones.
@@ -72,6 +97,7 @@ pub(super) fn add(core: &mut Core, records: Vec<Record>) -> Result<bool, Replica
     if members.union(records)?.is_empty() {
         return Ok(false);
     }
+    core.writable()?;
     write(core.store.dir(), &members)?;
     core.members = members;
     core.refresh_grant()?;
@@ -116,18 +142,13 @@ pub(super) fn succeed(core: &mut Core) -> Result<(), ReplicaError> {
     Ok(())
 }
 
-/// After a crash between the two: a successor that is in its identity and not yet in the membership log.
-pub(super) fn finish_succession(
-    members: &mut Members,
-    identity: &Identity,
-    dir: &Path,
-) -> Result<(), ReplicaError> {
+/// After a crash between the two: a successor that is in its identity and not yet in the membership log. True if so: then
+/// the log is to be written.
+pub(super) fn finish_succession(members: &mut Members, identity: &Identity) -> Result<bool, ReplicaError> {
     let record = identity.succession.as_ref().filter(|_| members.get(identity.replica).is_none());
-    if let Some(record) = record {
-        members.union([Record::decode(record)?])?;
-        write(dir, members)?;
-    }
-    Ok(())
+    let Some(record) = record else { return Ok(false) };
+    members.union([Record::decode(record)?])?;
+    Ok(true)
 }
 
 /// The records by which a restored store became `replica`, oldest first; none for most replicas.

@@ -1,6 +1,6 @@
 //! What clients are shown, and how the replica is.
 
-use super::core::Core;
+use super::core::{Core, waiting};
 use super::{Replica, ReplicaError, owed};
 use crate::mailbox::{AccountId, EntryId, MailboxId, MailboxName, ReplicaId, Uid};
 use crate::member::Role;
@@ -25,6 +25,8 @@ pub struct Status {
     pub owed_bodies: u64,
     /// Their size in bytes.
     pub owed_bytes: u64,
+    /// Changes that are here and not shown: they follow ones that were lost to damage and that a peer has.
+    pub waiting_changes: u64,
 }
 
 impl Replica {
@@ -70,7 +72,9 @@ impl Replica {
             owed_bytes += body.size;
         }
         let changes = snapshot.tables().vector()?.values().sum();
-        Ok(Status { account: self.account(), replica, role, ready, changes, owed_bodies, owed_bytes })
+        let waiting_changes = waiting(snapshot.tables())?.len() as u64;
+        let account = self.account();
+        Ok(Status { account, replica, role, ready, changes, owed_bodies, owed_bytes, waiting_changes })
     }
 
     /// The first `limit` bodies that are owed and needed.

@@ -273,7 +273,7 @@ fn give_uids(core: &mut Core, wanted: Wanted<'_>, waiting: &[MailboxId]) -> Resu
     }
     if core.role() == Role::Server {
         let one = waiting.first().copied().filter(|_| !matches!(wanted, Wanted::All));
-        let ((), told) = core.change(&[], |account, txn| Ok(((), account.settle(txn, now(), one)?)))?;
+        let ((), told) = core.show(&[], |account, txn| Ok(((), account.settle(txn, now(), one)?)))?;
         return Ok(told);
     }
     for mailbox in waiting {
@@ -282,7 +282,7 @@ fn give_uids(core: &mut Core, wanted: Wanted<'_>, waiting: &[MailboxId]) -> Resu
             let Some(planned) = core.account()?.plan_private(&reader, now(), *mailbox)? else { break };
             drop(reader);
             let records = [LocalRecord::Private(planned)];
-            let ((), told) = core.change(&records, |_, _| Ok(((), Written::default())))?;
+            let ((), told) = core.show(&records, |_, _| Ok(((), Written::default())))?;
             events.extend(told);
         }
     }

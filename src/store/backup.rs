@@ -2,13 +2,15 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::check::{Meter, Progress, large_bodies};
 use super::disk::{Disk, numbered};
 use super::lock::Lock;
+use super::log::{LogEnd, LogFiles};
 use super::open::{BODY_DIR, INDEX, LOCK, LOG};
-use super::{BodyStore, Position, Store, StoreError, large, marker, pack, snapshot};
+use super::pack::{self, PackEnd};
+use super::{BodyStore, Handle, Position, Store, StoreError, StoreId, large, marker, snapshot};
 
 /// What a backup holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,70 +21,118 @@ pub struct BackupReport {
     pub copied: u64,
 }
 
+/// The state of a store at one moment, to be copied while the store is used. It keeps the store locked.
+#[derive(Debug)]
+pub struct BackupSource {
+    dir: PathBuf,
+    id: StoreId,
+    end: LogEnd,
+    packs: PackEnd,
+    _handle: Handle,
+}
+
 impl Store {
+    /// Fixes what a backup is to hold: everything up to the last commit. Costs a sync of what bodies are not durable yet.
+    pub fn backup_source(&self) -> Result<BackupSource, StoreError> {
+        let packs = self.bodies().sync_for_commit()?.end;
+        let (dir, id, end) = (self.dir.clone(), self.id, self.log.end());
+        Ok(BackupSource { dir, id, end, packs, _handle: self.handle() })
+    }
+}
+
+impl BackupSource {
     /// Copies the log, bodies and newest snapshot to a directory that is empty, new, or an earlier backup of
     /// this store, which is then brought up to date. The index is left out: opening the copy rebuilds it.
     /// The copy has this store's id and another [`Store::instance`].
-    pub fn backup(&self, to: &Path, progress: &mut dyn FnMut(Progress)) -> Result<BackupReport, StoreError> {
+    ///
+    /// Needs no lock on the store's writer: files only grow up to their end, which is known, and are never changed.
+    pub fn copy(&self, to: &Path, progress: &mut dyn FnMut(Progress)) -> Result<BackupReport, StoreError> {
         let disk = Disk::default();
-        self.bodies().sync()?;
-        prepare(self, to, &disk)?;
+        self.prepare(to, &disk)?;
         let _lock = Lock::take(&to.join(LOCK))?;
+        // From here on, what is in the directory is no backup until it is whole again.
+        disk.remove(&to.join(INDEX))?;
         let mut copy = Copy { disk: &disk, copied: 0, meter: Meter { done: 0, progress } };
-        let (from_bodies, to_bodies) = (self.bodies().dir().to_owned(), to.join(BODY_DIR));
-        for segment in numbered(&from_bodies, pack::EXTENSION)? {
+        self.copy_bodies(to, &mut copy)?;
+        self.copy_snapshot(to, &disk)?;
+        let files = LogFiles::new(&self.dir.join(LOG), self.id);
+        for segment in 1..=self.end.segment {
+            let from = files.path(segment);
+            let length = if segment == self.end.segment { self.end.offset } else { length_of(&from)? };
+            let target = to.join(LOG).join(from.file_name().expect("a segment has a name"));
+            copy.file(&from, &target, length)?;
+        }
+        marker::write(to, &disk, self.id)?;
+        Ok(BackupReport { position: self.end.position, copied: copy.copied })
+    }
+
+    fn copy_bodies(&self, to: &Path, copy: &mut Copy<'_>) -> Result<(), StoreError> {
+        let (from_bodies, to_bodies) = (self.dir.join(BODY_DIR), to.join(BODY_DIR));
+        let segments = numbered(&from_bodies, pack::EXTENSION)?;
+        for segment in segments.into_iter().filter(|segment| *segment <= self.packs.segment) {
             let path = pack::path(&from_bodies, segment);
-            let length = fs::metadata(&path).map_err(StoreError::io("measure", &path))?.len();
+            let last = segment == self.packs.segment;
+            let length = if last { self.packs.offset } else { length_of(&path)? };
             copy.file(&path, &pack::path(&to_bodies, segment), length)?;
         }
         for id in large_bodies(&from_bodies)? {
             let (from, target) = (large::path(&from_bodies, id), large::path(&to_bodies, id));
             let bucket = target.parent().expect("a large body is in a bucket");
             if !bucket.exists() {
-                disk.create_dir(bucket)?;
-                disk.sync_dir(&to_bodies.join("large"))?;
+                copy.disk.create_dir(bucket)?;
+                copy.disk.sync_dir(&to_bodies.join("large"))?;
             }
-            let length = fs::metadata(&from).map_err(StoreError::io("measure", &from))?.len();
-            copy.file(&from, &target, length)?;
+            copy.file(&from, &target, length_of(&from)?)?;
         }
-        if let Some((position, bytes)) = self.latest_snapshot()? {
-            snapshot::write(to, &disk, self.id(), position, &bytes)?;
+        Ok(())
+    }
+
+    /// The newest snapshot that does not reach beyond the log that is copied. While this looks, a newer one may take its
+    /// place; a backup without any only takes longer to open.
+    fn copy_snapshot(&self, to: &Path, disk: &Disk) -> Result<(), StoreError> {
+        for position in snapshot::list(&self.dir)? {
+            if position > self.end.position {
+                continue;
+            }
+            match snapshot::read(&self.dir, self.id, position) {
+                Ok(bytes) => return snapshot::write(to, disk, self.id, position, &bytes),
+                Err(error) => tracing::debug!(%position, %error, "a snapshot is not copied"),
+            }
         }
-        let end = self.log.end();
-        for segment in 1..=end.segment {
-            let from = self.log.files().path(segment);
-            let length = if segment == end.segment {
-                end.offset
-            } else {
-                fs::metadata(&from).map_err(StoreError::io("measure", &from))?.len()
-            };
-            let target = to.join(LOG).join(from.file_name().expect("a segment has a name"));
-            copy.file(&from, &target, length)?;
+        Ok(())
+    }
+
+    /// Makes the directory one that a backup may write to.
+    fn prepare(&self, to: &Path, disk: &Disk) -> Result<(), StoreError> {
+        // The part of the path that exists says where the rest will be.
+        let absolute = std::path::absolute(to).map_err(StoreError::io("find", to))?;
+        let there = absolute.ancestors().find_map(|part| part.canonicalize().ok());
+        let store = self.dir.canonicalize().map_err(StoreError::io("find", &self.dir))?;
+        if there.is_some_and(|there| there.starts_with(&store)) {
+            return Err(StoreError::InsideItself { path: to.to_owned() });
         }
-        marker::write(to, &disk, self.id())?;
-        Ok(BackupReport { position: end.position, copied: copy.copied })
+        disk.create_dir(to)?;
+        match marker::read(to) {
+            Ok(id) if id == self.id => {}
+            Ok(_) => return Err(StoreError::NotEmpty { path: to.to_owned() }),
+            Err(StoreError::NotAStore { .. }) => {
+                let list = || fs::read_dir(to).and_then(|mut entries| entries.next().transpose());
+                // A lock and directories may be what an interrupted backup left.
+                let empty = list().map_err(StoreError::io("list", to))?.is_none();
+                if !empty && !to.join(BODY_DIR).exists() {
+                    return Err(StoreError::NotEmpty { path: to.to_owned() });
+                }
+            }
+            Err(error) => return Err(error),
+        }
+        BodyStore::create(&to.join(BODY_DIR), disk)?;
+        disk.create_dir(&to.join(LOG))?;
+        disk.sync_dir(to)
     }
 }
 
-/// Makes the directory one that a backup may write to.
-fn prepare(store: &Store, to: &Path, disk: &Disk) -> Result<(), StoreError> {
-    disk.create_dir(to)?;
-    match marker::read(to) {
-        Ok(id) if id == store.id() => disk.remove(&to.join(INDEX))?,
-        Ok(_) => return Err(StoreError::NotEmpty { path: to.to_owned() }),
-        Err(StoreError::NotAStore { .. }) => {
-            let list = || fs::read_dir(to).and_then(|mut entries| entries.next().transpose());
-            // A lock and directories may be what an interrupted backup left.
-            let empty = list().map_err(StoreError::io("list", to))?.is_none();
-            if !empty && !to.join(BODY_DIR).exists() {
-                return Err(StoreError::NotEmpty { path: to.to_owned() });
-            }
-        }
-        Err(error) => return Err(error),
-    }
-    BodyStore::create(&to.join(BODY_DIR), disk)?;
-    disk.create_dir(&to.join(LOG))?;
-    disk.sync_dir(to)
+fn length_of(path: &Path) -> Result<u64, StoreError> {
+    Ok(fs::metadata(path).map_err(StoreError::io("measure", path))?.len())
 }
 
 struct Copy<'a> {

@@ -95,14 +95,17 @@ impl BodyStore {
         end: PackEnd,
         pending: BTreeMap<BlobId, Location>,
     ) -> Result<BodyStore, StoreError> {
+        let writes = !disk.is_read_only();
         let tmp = dir.join("tmp");
-        for entry in fs::read_dir(&tmp).map_err(StoreError::io("list", &tmp))? {
-            disk.remove(&entry.map_err(StoreError::io("list", &tmp))?.path())?;
+        if writes {
+            for entry in fs::read_dir(&tmp).map_err(StoreError::io("list", &tmp))? {
+                disk.remove(&entry.map_err(StoreError::io("list", &tmp))?.path())?;
+            }
         }
         // A process that was killed may have written records without a sync.
-        let mut writer = Writer { current: None, end, dirty: true, in_doubt: false };
+        let mut writer = Writer { current: None, end, dirty: writes, in_doubt: false };
         let path = pack::path(dir, end.segment);
-        if path.exists() {
+        if writes && path.exists() {
             let file = disk.open_write(&path)?;
             let length = file.len()?;
             if length > end.offset {
@@ -326,6 +329,7 @@ impl BodyStore {
         }
     }
 
+    #[cfg(test)]
     pub(crate) fn dir(&self) -> &Path {
         &self.0.dir
     }

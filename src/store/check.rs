@@ -72,6 +72,56 @@ pub enum Problem {
     LostBody(BlobId),
     /// The index cannot be used: rebuild it.
     Index(String),
+    /// The file that says who the replica is cannot be used.
+    Identity {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// The membership log cannot be used as a whole.
+    Members {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// Records of the membership log follow one that is not here.
+    MissingMembers {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Changes of the log follow ones that are lost, and are not shown before those are here.
+    Waiting {
+        /// How many wait.
+        changes: u64,
+    },
+}
+
+/// What helps against a problem.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Remedy {
+    /// A repair. What it cannot bring back, the next conversation with a peer does.
+    Repair,
+    /// A conversation with a peer.
+    Sync,
+    /// The file as a backup has it.
+    Restore,
+}
+
+impl Problem {
+    /// What helps.
+    pub fn remedy(&self) -> Remedy {
+        match self {
+            Problem::Damaged { .. }
+            | Problem::NotIndexed { .. }
+            | Problem::LostBody(_)
+            | Problem::Index(_)
+            | Problem::Members { .. } => Remedy::Repair,
+            Problem::Waiting { .. } | Problem::MissingMembers { .. } => Remedy::Sync,
+            Problem::Identity { .. } => Remedy::Restore,
+        }
+    }
 }
 
 impl fmt::Display for Problem {
@@ -83,6 +133,20 @@ impl fmt::Display for Problem {
             Problem::NotIndexed { actor, seq } => write!(f, "change {seq} of {actor} is not in the index"),
             Problem::LostBody(id) => write!(f, "the body {id} is lost"),
             Problem::Index(what) => write!(f, "the index cannot be used: {what}"),
+            Problem::Identity { path, what } | Problem::Members { path, what } => {
+                write!(f, "{} cannot be used: {what}", path.display())
+            }
+            Problem::MissingMembers { path } => {
+                let path = path.display();
+                write!(
+                    f,
+                    "{path} lacks a record that others follow; a peer that is still known brings it, or the file of \
+                     another replica is copied"
+                )
+            }
+            Problem::Waiting { changes } => {
+                write!(f, "{changes} changes wait for ones that are lost and are not shown")
+            }
         }
     }
 }
@@ -110,19 +174,23 @@ impl CheckReport {
 }
 
 impl Store {
-    /// Checks a store that nobody has open.
+    /// Checks a store that nobody writes to, and changes nothing. Where there is no index, as in a backup, none is missed.
     pub fn check(
         dir: &Path,
         level: Level,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<CheckReport, StoreError> {
-        let id = marker::read(dir)?;
-        let lock = Arc::new(Lock::take(&dir.join(LOCK))?);
+        let (id, problem) = identify(dir)?;
+        let lock = Arc::new(Lock::share(&dir.join(LOCK))?);
         let mut report = CheckReport::default();
+        report.problems.extend(problem);
         let mut meter = Meter { done: 0, progress };
         let files = Arc::new(LogFiles::new(&dir.join(LOG), id));
-        let reader = match Index::try_open(&dir.join(INDEX), &Disk::default(), id, &lock, true) {
-            Ok((index, _)) => Some(Reader::new(&Arc::new(index), &files)?),
+        let path = dir.join(INDEX);
+        let index = path.exists().then(|| Index::try_open(&path, &Disk::read_only(), id, &lock, true));
+        let reader = match index.transpose() {
+            Ok(None) => None,
+            Ok(Some((index, _))) => Some(Reader::new(&Arc::new(index), &files)?),
             Err(error) => {
                 report.problems.push(Problem::Index(error.to_string()));
                 None
@@ -150,9 +218,14 @@ pub struct Checker {
 }
 
 impl Checker {
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// Looks at every file.
     pub fn check(&self, level: Level, progress: &mut dyn FnMut(Progress)) -> Result<CheckReport, StoreError> {
         let mut report = CheckReport::default();
+        report.problems.extend(identify(&self.dir)?.1);
         self.look(level, &mut report, &mut Meter { done: 0, progress })?;
         Ok(report)
     }
@@ -167,6 +240,18 @@ impl Checker {
             meter.file(&snapshot::path(dir, position));
         }
         Ok(())
+    }
+}
+
+/// Which store this is. Where the file that says so is damaged, the log says it too.
+pub(crate) fn identify(dir: &Path) -> Result<(StoreId, Option<Problem>), StoreError> {
+    match marker::read(dir) {
+        Ok(id) => Ok((id, None)),
+        Err(StoreError::Damaged { path, offset, what }) => match super::log::id_in(&dir.join(LOG))? {
+            Some(id) => Ok((id, Some(Problem::Damaged { path, offset, what }))),
+            None => Err(StoreError::Damaged { path, offset, what }),
+        },
+        Err(error) => Err(error),
     }
 }
 

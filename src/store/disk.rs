@@ -13,6 +13,7 @@ pub(crate) mod fault;
 /// The disk. Files that it opens remember their path, for errors.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Disk {
+    read_only: bool,
     #[cfg(test)]
     pub(crate) fault: Option<std::sync::Arc<fault::Fault>>,
 }
@@ -56,8 +57,29 @@ impl DiskFile {
 }
 
 impl Disk {
-    /// Does `act`, unless a test has stopped the disk.
+    /// A disk that refuses every change.
+    pub(crate) fn read_only() -> Disk {
+        Disk {
+            read_only: true,
+            #[cfg(test)]
+            fault: None,
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn stopped_by(fault: std::sync::Arc<fault::Fault>) -> Disk {
+        Disk { read_only: false, fault: Some(fault) }
+    }
+
+    pub(crate) fn is_read_only(&self) -> bool {
+        self.read_only
+    }
+
+    /// Does `act`, unless nothing may change or a test has stopped the disk.
     fn step<T>(&self, step: Step<'_>, act: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+        if self.read_only {
+            return Err(io::Error::new(io::ErrorKind::ReadOnlyFilesystem, "it is open for reading only"));
+        }
         #[cfg(test)]
         if let Some(fault) = &self.fault {
             return fault.step(&step, act);
@@ -80,7 +102,11 @@ impl Disk {
         Ok(DiskFile { file, path: path.to_owned() })
     }
 
+    /// Opens a file that is there for writing, as far as this disk is written to.
     pub(crate) fn open_write(&self, path: &Path) -> Result<DiskFile, StoreError> {
+        if self.read_only {
+            return DiskFile::open(path);
+        }
         let file =
             OpenOptions::new().read(true).write(true).open(path).map_err(StoreError::io("open", path))?;
         Ok(DiskFile { file, path: path.to_owned() })

@@ -22,6 +22,18 @@ pub enum StoreError {
         /// What the system said.
         source: io::Error,
     },
+    /// The store was opened for reading only.
+    #[error("{path} is open for reading only", path = path.display())]
+    ReadOnly {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// A backup of a store cannot be inside of it.
+    #[error("{path} is inside of the store that is to be copied", path = path.display())]
+    InsideItself {
+        /// Where the backup was to go.
+        path: PathBuf,
+    },
     /// Another process, or another handle of this one, has the store open.
     #[error("{path} is locked by process {pid}", path = path.display(), pid = pid.map_or_else(|| "?".to_owned(), |pid| pid.to_string()))]
     Locked {

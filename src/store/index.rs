@@ -3,16 +3,17 @@
 use std::fmt;
 use std::os::unix::fs::FileExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
-use redb::{Database, Durability, ReadableDatabase, TableDefinition};
+use redb::{CompactionError, Database, Durability, ReadableDatabase, TableDefinition};
 
 use crate::uid::{Table, TableError};
 
 use super::disk::{Disk, DiskFile};
 use super::lock::Lock;
 use super::log::LogEnd;
+use super::overlay::Overlay;
 use super::pack::PackEnd;
 use super::{Position, StoreError, StoreId};
 
@@ -40,6 +41,12 @@ const FORMAT: u32 = 2;
 /// redb's cache. Its default of 1 GiB would be the largest part of the process; the upper levels of every
 /// tree of a mailbox with a million messages fit into this.
 const CACHE_BYTES: usize = 32 << 20;
+
+/// Bytes of rows that a session must write before its end looks for space to give back: a short command never waits for it.
+pub(crate) const COMPACT_WRITTEN: u64 = 1 << 20;
+/// The largest file that is compacted. Moving its pages takes some 10 s, and whoever stops a service waits for no more
+/// than a minute or two.
+const COMPACT_LIMIT: u64 = 512 << 20;
 
 /// How far the index projects the log and the packs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,8 +85,9 @@ impl IndexState {
 
 /// The open database.
 pub(crate) struct Index {
-    /// Written to only by a compaction.
+    /// Written to only by compaction, which wants it alone.
     database: RwLock<Database>,
+    path: PathBuf,
     id: StoreId,
     /// Whoever can still read keeps others out. Released after the database is closed.
     _lock: Arc<Lock>,
@@ -92,7 +100,8 @@ impl fmt::Debug for Index {
 }
 
 impl Index {
-    /// Opens the index, or makes an empty one when there is none or it is damaged.
+    /// Opens the index, or makes an empty one when there is none or it is damaged. On a disk that is only read, what is
+    /// written stays in memory.
     pub(crate) fn open(
         path: &Path,
         disk: &Disk,
@@ -104,9 +113,16 @@ impl Index {
                 Ok(opened) => return Ok(opened),
                 Err(error) => {
                     tracing::warn!(path = %path.display(), %error, "the index is damaged and is rebuilt");
-                    disk.remove(path)?;
+                    if !disk.is_read_only() {
+                        disk.remove(path)?;
+                    }
                 }
             }
+        }
+        if disk.is_read_only() {
+            return Ok(Index::start(path, id, lock, |builder| {
+                builder.create_with_backend(Overlay::default())
+            })?);
         }
         disk.create(path)?;
         Ok(Index::try_open(path, disk, id, lock, false)?)
@@ -120,12 +136,28 @@ impl Index {
         lock: &Arc<Lock>,
         check: bool,
     ) -> Result<(Index, IndexState), TableError> {
+        if disk.is_read_only() {
+            let overlay = Overlay::over(path).map_err(failed)?;
+            return Index::start(path, id, lock, |builder| {
+                builder.set_check_integrity_on_open(check).create_with_backend(overlay)
+            });
+        }
+        let backend = Backend { disk: disk.clone(), file: disk.open_write(path).map_err(failed)? };
+        Index::start(path, id, lock, |builder| {
+            builder.set_check_integrity_on_open(check).create_with_backend(backend)
+        })
+    }
+
+    fn start(
+        path: &Path,
+        id: StoreId,
+        lock: &Arc<Lock>,
+        create: impl FnOnce(&mut redb::Builder) -> Result<Database, redb::DatabaseError>,
+    ) -> Result<(Index, IndexState), TableError> {
         let open = || -> Result<(Index, IndexState), TableError> {
-            let backend = Backend { disk: disk.clone(), file: disk.open_write(path).map_err(failed)? };
-            let mut builder = Database::builder();
-            builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(check);
-            let database = builder.create_with_backend(backend).map_err(failed)?;
-            let index = Index { database: RwLock::new(database), id, _lock: Arc::clone(lock) };
+            let database = create(Database::builder().set_cache_size(CACHE_BYTES)).map_err(failed)?;
+            let (database, path) = (RwLock::new(database), path.to_owned());
+            let index = Index { database, path, id, _lock: Arc::clone(lock) };
             let state = index.load()?;
             Ok((index, state))
         };
@@ -161,21 +193,6 @@ impl Index {
         state.ok_or_else(|| TableError("the index is of another format or store".to_owned()))
     }
 
-    fn database(&self) -> RwLockReadGuard<'_, Database> {
-        self.database.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Gives back to the file system what the file has to spare. Copying pages on each write and doubling the file when
-    /// there is no room, redb ends an import with a file of nearly three times its rows. Left undone while somebody
-    /// reads. Costs O(index).
-    pub(crate) fn compact(&self) -> Result<(), TableError> {
-        let compacted = self.database.write().unwrap_or_else(PoisonError::into_inner).compact();
-        match compacted {
-            Ok(_) | Err(redb::CompactionError::TransactionInProgress) => Ok(()),
-            Err(error) => Err(failed(error)),
-        }
-    }
-
     /// Sees what is committed now, whatever is written later.
     pub(crate) fn read(&self) -> Result<redb::ReadTransaction, TableError> {
         self.database().begin_read().map_err(failed)
@@ -194,6 +211,37 @@ impl Index {
         fill(&write)?;
         self.set_state(&write, state)?;
         write.commit().map_err(failed)
+    }
+
+    fn database(&self) -> RwLockReadGuard<'_, Database> {
+        // What a panic in redb left behind, redb itself refuses.
+        self.database.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives free pages back to the file system, if they are a quarter of the file or more, nobody reads, and `written`
+    /// bytes of rows are enough for the work to be in proportion. redb doubles its file when it is full, so after a large
+    /// import half of it holds nothing.
+    pub(crate) fn compact(&self, written: u64) -> Result<(), TableError> {
+        let length = || std::fs::metadata(&self.path).map_or(0, |meta| meta.len());
+        let before = length();
+        if written < COMPACT_WRITTEN.max(before / 16) || before > COMPACT_LIMIT {
+            return Ok(());
+        }
+        let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
+        let write = database.begin_write().map_err(failed)?;
+        let stats = write.stats().map_err(failed)?;
+        write.abort().map_err(failed)?;
+        if stats.allocated_pages() * stats.page_size() as u64 > before / 4 * 3 {
+            return Ok(());
+        }
+        let compacted = catch_unwind(AssertUnwindSafe(|| database.compact()));
+        match compacted.map_err(|_| TableError("the database cannot be compacted".to_owned()))? {
+            Ok(_) => tracing::debug!(before, after = length(), "compacted the index"),
+            // Somebody reads; there will be another time.
+            Err(CompactionError::TransactionInProgress) => {}
+            Err(error) => return Err(failed(error)),
+        }
+        Ok(())
     }
 
     fn set_state(&self, write: &redb::WriteTransaction, state: IndexState) -> Result<(), TableError> {

@@ -20,6 +20,7 @@ pub struct InstanceId(pub [u8; 16]);
 pub(crate) struct Lock {
     file: DiskFile,
     found_pid: bool,
+    shared: bool,
 }
 
 impl Lock {
@@ -27,14 +28,7 @@ impl Lock {
     pub(crate) fn take(path: &Path) -> Result<Lock, StoreError> {
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
         let file = DiskFile { file: file.map_err(StoreError::io("open", path))?, path: path.to_owned() };
-        match flock(&file.file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(rustix::io::Errno::WOULDBLOCK) => {
-                let pid = fs::read_to_string(path).ok().and_then(|text| text.trim().parse().ok());
-                return Err(StoreError::Locked { path: path.to_owned(), pid });
-            }
-            Err(error) => return Err(StoreError::io("lock", path)(error.into())),
-        }
+        lock(&file, FlockOperation::NonBlockingLockExclusive)?;
         let found_pid = file.len()? > 0;
         // A disk that is full must not keep the store shut.
         let pid = format!("{}\n", std::process::id());
@@ -44,8 +38,17 @@ impl Lock {
             .and_then(|()| std::os::unix::fs::FileExt::write_all_at(&file.file, pid.as_bytes(), 0));
         match written {
             Err(error) if error.kind() != ErrorKind::StorageFull => Err(StoreError::io("write", path)(error)),
-            _ => Ok(Lock { file, found_pid }),
+            _ => Ok(Lock { file, found_pid, shared: false }),
         }
+    }
+
+    /// Takes a share of the lock for reading: others may read too, and nobody writes. Changes nothing; where there is no
+    /// lock file, nobody ever wrote, and the directory itself is locked.
+    pub(crate) fn share(path: &Path) -> Result<Lock, StoreError> {
+        let dir = path.parent().expect("the lock is in the store's directory");
+        let file = DiskFile::open(if path.exists() { path } else { dir })?;
+        lock(&file, FlockOperation::NonBlockingLockShared)?;
+        Ok(Lock { file, found_pid: false, shared: true })
     }
 
     /// Whether the last holder died. What it wrote may be seen and yet not be durable, names included.
@@ -61,7 +64,20 @@ impl Lock {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // If this fails, the next open only takes longer.
-        let _ = self.file.file.set_len(0);
+        if !self.shared {
+            // If this fails, the next open only takes longer.
+            let _ = self.file.file.set_len(0);
+        }
+    }
+}
+
+fn lock(file: &DiskFile, operation: FlockOperation) -> Result<(), StoreError> {
+    match flock(&file.file, operation) {
+        Ok(()) => Ok(()),
+        Err(rustix::io::Errno::WOULDBLOCK) => {
+            let pid = fs::read_to_string(&file.path).ok().and_then(|text| text.trim().parse().ok());
+            Err(StoreError::Locked { path: file.path.clone(), pid })
+        }
+        Err(error) => Err(StoreError::io("lock", &file.path)(error.into())),
     }
 }

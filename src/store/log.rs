@@ -120,6 +120,19 @@ impl LogFiles {
     }
 }
 
+/// The store that the log says it belongs to, by the first header that is whole.
+pub(crate) fn id_in(dir: &Path) -> Result<Option<StoreId>, StoreError> {
+    for segment in numbered(dir, EXTENSION)? {
+        let file = DiskFile::open(&number_path(dir, segment, EXTENSION))?;
+        let mut header = [0; SEGMENT_HEADER as usize];
+        let whole = file.len()? >= SEGMENT_HEADER && file.read_at(0, &mut header).is_ok();
+        if whole && header[..8] == MAGIC && header[32..] == checksum::<8>(&[&header[..32]]) {
+            return Ok(header[8..24].try_into().ok().map(StoreId));
+        }
+    }
+    Ok(None)
+}
+
 /// Appends to the log.
 #[derive(Debug)]
 pub(crate) struct Log {
@@ -147,7 +160,9 @@ impl Log {
             *files.segments()?.last().ok_or_else(|| StoreError::Missing { path: files.path(1) })?;
         if last > 1 && files.file(last)?.len()? < SEGMENT_HEADER {
             tracing::warn!(path = %files.path(last).display(), "dropped a log segment without a header");
-            disk.remove(&files.path(last))?;
+            if !disk.is_read_only() {
+                disk.remove(&files.path(last))?;
+            }
             last -= 1;
         }
         if known.segment > last {
@@ -169,6 +184,18 @@ impl Log {
         }
         let current = disk.open_write(&files.path(last))?;
         let length = current.len()?;
+        if disk.is_read_only() {
+            let in_doubt = false;
+            return Ok(Log {
+                disk: disk.clone(),
+                id,
+                files,
+                current,
+                end,
+                segment_bytes: SEGMENT_BYTES,
+                in_doubt,
+            });
+        }
         if length > end.offset {
             tracing::warn!(path = %current.path.display(), from = end.offset, to = length, "cut a torn group off the log");
             disk.set_len(&current, end.offset)?;

@@ -34,6 +34,15 @@ impl Store {
         Store::open_on(dir, Disk::default())
     }
 
+    /// Opens a store and changes nothing of it: what is projected into the index stays in memory, and a transaction that
+    /// logs something is refused. Costs the memory of all rows if there is no index, as in a backup. Others may read at the
+    /// same time; nobody can write.
+    pub fn open_read_only(dir: &Path) -> Result<Store, StoreError> {
+        marker::read(dir)?;
+        let lock = Lock::share(&dir.join(LOCK))?;
+        Store::open_locked(dir, Disk::read_only(), lock)
+    }
+
     #[expect(clippy::disallowed_methods, reason = "a store draws its id")]
     pub(crate) fn create_on(dir: &Path, disk: Disk) -> Result<Store, StoreError> {
         disk.create_dir(dir)?;
@@ -77,13 +86,15 @@ impl Store {
         let (index, state) = Index::open(&dir.join(INDEX), &disk, id, &Arc::new(lock))?;
         let index = Arc::new(index);
         let log = Log::open(&dir.join(LOG), &disk, id, state.log)?;
+        if state.log.position != log.end().position && state == IndexState::EMPTY && !disk.is_read_only() {
+            tracing::warn!(dir = %dir.display(), groups = log.end().position.0, "the index is built anew from the log");
+        }
         let bodies = dir.join(BODY_DIR);
         let durable = state;
         let (state, end, pending) = scan_bodies(&bodies, id, &index, state)?;
         let bodies = BodyStore::open(&bodies, &disk, id, &index, end, pending)?;
         let dir = dir.to_owned();
         let since_durable = (u64::from(state != durable), 0);
-        let (rows_written, poisoned) = (0, false);
         Ok(Store {
             dir,
             disk,
@@ -94,8 +105,8 @@ impl Store {
             bodies,
             state,
             since_durable,
-            rows_written,
-            poisoned,
+            written: 0,
+            poisoned: false,
         })
     }
 }

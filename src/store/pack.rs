@@ -63,18 +63,22 @@ pub(crate) fn path(dir: &Path, segment: u32) -> PathBuf {
 
 /// Makes an empty segment.
 pub(crate) fn create(disk: &Disk, dir: &Path, id: StoreId, segment: u32) -> Result<DiskFile, StoreError> {
-    let mut header = [0; SEGMENT_HEADER as usize];
-    header[..8].copy_from_slice(&MAGIC);
-    header[8..24].copy_from_slice(&id.0);
-    let check: [u8; 8] = checksum(&[&header[..24]]);
-    header[24..].copy_from_slice(&check);
     let path = path(dir, segment);
     // An attempt that failed after its rename left a header; records are never written over.
     if std::fs::metadata(&path).is_ok_and(|meta| meta.len() > SEGMENT_HEADER) {
         return Err(StoreError::damaged(&path, SEGMENT_HEADER, "a segment that should not be there"));
     }
-    disk.replace(&path, &[&header])?;
+    disk.replace(&path, &[&segment_header(id)])?;
     disk.open_write(&path)
+}
+
+pub(crate) fn segment_header(id: StoreId) -> [u8; SEGMENT_HEADER as usize] {
+    let mut header = [0; SEGMENT_HEADER as usize];
+    header[..8].copy_from_slice(&MAGIC);
+    header[8..24].copy_from_slice(&id.0);
+    let check: [u8; 8] = checksum(&[&header[..24]]);
+    header[24..].copy_from_slice(&check);
+    header
 }
 
 /// The record of one bundle.

@@ -208,6 +208,10 @@ fn the_newest_whole_snapshot_is_used() {
     assert_eq!(store.latest_snapshot().unwrap().unwrap().0, Position(2));
 }
 
+fn backup(store: &Store, to: &Path, progress: &mut dyn FnMut(Progress)) -> Result<BackupReport, StoreError> {
+    store.backup_source()?.copy(to, progress)
+}
+
 #[test]
 fn a_backup_opens_as_the_same_store_and_is_brought_up_to_date() {
     let (dir, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
@@ -217,10 +221,10 @@ fn a_backup_opens_as_the_same_store_and_is_brought_up_to_date() {
     commit(&mut store, &[(A, 1)]);
     store.write_snapshot(Position(1), b"document").unwrap();
     let mut files = 0;
-    assert_eq!(store.backup(to.path(), &mut |_| files += 1).unwrap().position, Position(1));
+    assert_eq!(backup(&store, to.path(), &mut |_| files += 1).unwrap().position, Position(1));
     assert!(files >= 3);
     commit(&mut store, &[(A, 2)]);
-    assert_eq!(store.backup(to.path(), &mut |_| {}).unwrap().position, Position(2));
+    assert_eq!(backup(&store, to.path(), &mut |_| {}).unwrap().position, Position(2));
 
     let mut copy = Store::open(to.path()).unwrap();
     assert_eq!(replay(&mut copy), 2);
@@ -233,5 +237,146 @@ fn a_backup_opens_as_the_same_store_and_is_brought_up_to_date() {
 
     let foreign = tempfile::tempdir().unwrap();
     Store::create(foreign.path()).unwrap();
-    assert!(matches!(store.backup(foreign.path(), &mut |_| {}), Err(StoreError::NotEmpty { .. })));
+    assert!(matches!(backup(&store, foreign.path(), &mut |_| {}), Err(StoreError::NotEmpty { .. })));
+}
+
+#[test]
+fn a_large_import_leaves_no_empty_half_in_the_index() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = Store::create(dir.path()).unwrap();
+    let handle = store.handle();
+    for group in 0..40u64 {
+        let mut txn = store.begin().unwrap();
+        for row in 0..1000 {
+            let key = blake3::hash(&(group * 1000 + row).to_le_bytes());
+            txn.put(Table::Entries, key.as_bytes(), &[7; 60]).unwrap();
+        }
+        txn.commit().unwrap();
+    }
+    let path = dir.path().join("index.redb");
+    let length = || fs::metadata(&path).unwrap().len();
+    let before = dump(&store);
+    let grown = length();
+    // A handle that reads nothing is not in the way.
+    store.close().unwrap();
+    drop(handle);
+    assert!(length() < grown * 2 / 3, "{} of {grown}", length());
+    let store = Store::open(dir.path()).unwrap();
+    assert_eq!(dump(&store), before);
+    store.close().unwrap();
+    assert_eq!(Store::check(dir.path(), Level::Full, &mut |_| {}).unwrap().problems, []);
+}
+
+#[test]
+fn a_backup_holds_one_moment_however_long_it_takes() {
+    let (dir, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mut store = Store::create(dir.path()).unwrap();
+    let before = store.bodies().put(b"before").unwrap();
+    commit(&mut store, &[(A, 1)]);
+    store.write_snapshot(Position(1), b"document 1").unwrap();
+    let source = store.backup_source().unwrap();
+    let expected = dump(&store);
+    // The store is written to after the moment was fixed, and while files are copied.
+    let after = store.bodies().put(b"after").unwrap();
+    commit(&mut store, &[(A, 2)]);
+    store.write_snapshot(Position(2), b"document 2").unwrap();
+    let mut seq = 2;
+    let report = source.copy(to.path(), &mut |_| {
+        seq += 1;
+        commit(&mut store, &[(A, seq)]);
+    });
+    assert!(seq > 3, "the writer was at work");
+    assert_eq!(report.unwrap().position, Position(1));
+    let mut copy = Store::open(to.path()).unwrap();
+    replay(&mut copy);
+    assert_eq!(dump(&copy), expected);
+    assert_eq!(copy.bodies().read(before).unwrap(), b"before");
+    assert!(!copy.bodies().contains(after).unwrap());
+    assert_eq!(copy.latest_snapshot().unwrap().unwrap().1, b"document 1");
+}
+
+#[test]
+fn a_backup_does_not_go_into_its_own_store() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::create(dir.path()).unwrap();
+    let link = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink(dir.path(), link.path().join("link")).unwrap();
+    for inside in [dir.path().to_owned(), dir.path().join("deep/er"), link.path().join("link/backup")] {
+        let refused = backup(&store, &inside, &mut |_| {});
+        assert!(matches!(refused, Err(StoreError::InsideItself { .. })), "{refused:?}");
+        assert!(!inside.join("log/00000001.log").exists() || inside == dir.path());
+    }
+    assert!(!dir.path().join("deep").exists());
+}
+
+#[test]
+fn a_second_backup_copies_only_what_grew() {
+    let (dir, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mut store = Store::create(dir.path()).unwrap();
+    let mut noise = vec![0; 3 << 20];
+    blake3::Hasher::new().finalize_xof().fill(&mut noise);
+    store.bodies().put(&noise).unwrap();
+    commit(&mut store, &[(A, 1)]);
+    assert!(backup(&store, to.path(), &mut |_| {}).unwrap().copied > 3 << 20);
+    assert_eq!(backup(&store, to.path(), &mut |_| {}).unwrap().copied, 0);
+    commit(&mut store, &[(A, 2)]);
+    let grown = backup(&store, to.path(), &mut |_| {}).unwrap().copied;
+    assert_eq!(grown, fs::metadata(dir.path().join("log/00000001.log")).unwrap().len());
+}
+
+/// What every file of a directory holds.
+fn contents(dir: &Path) -> BTreeMap<std::path::PathBuf, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    for entry in fs::read_dir(dir).unwrap().map(Result::unwrap) {
+        if entry.file_type().unwrap().is_dir() {
+            found.extend(contents(&entry.path()));
+        } else {
+            found.insert(entry.path(), fs::read(entry.path()).unwrap());
+        }
+    }
+    found
+}
+
+#[test]
+fn a_store_that_is_only_read_is_not_changed() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = Store::create(dir.path()).unwrap();
+    let body = store.bodies().put(b"body").unwrap();
+    for seq in 1..=5 {
+        commit(&mut store, &[(A, seq)]);
+    }
+    let expected = dump(&store);
+    // As after a crash: the index lags behind, an append was torn, and the holder's pid is in the lock.
+    let image = tempfile::tempdir().unwrap();
+    copy_dir(dir.path(), image.path());
+    for file in ["log/00000001.log", "bodies/00000001.pack"] {
+        let mut file = fs::File::options().append(true).open(image.path().join(file)).unwrap();
+        std::io::Write::write_all(&mut file, b"torn").unwrap();
+    }
+    fs::write(image.path().join("bodies/tmp/0"), "spooled").unwrap();
+    for index in ["lags", "is damaged", "is missing"] {
+        match index {
+            "lags" => {}
+            "is damaged" => fs::write(image.path().join("index.redb"), b"not a database").unwrap(),
+            _ => fs::remove_file(image.path().join("index.redb")).unwrap(),
+        }
+        let before = contents(image.path());
+        let mut store = Store::open_read_only(image.path()).unwrap();
+        let second = Store::open_read_only(image.path()).unwrap();
+        assert!(matches!(Store::open(image.path()), Err(StoreError::Locked { .. })));
+        assert!(replay(&mut store) > 0, "the index {index}");
+        assert_eq!(dump(&store), expected, "the index {index}");
+        assert_eq!(store.bodies().read(body).unwrap(), b"body");
+        let mut txn = store.begin().unwrap();
+        log(&mut txn, A, 6);
+        assert!(matches!(txn.commit(), Err(StoreError::ReadOnly { .. })));
+        assert!(store.bodies().put(b"another").is_err());
+        assert_eq!(dump(&store), expected);
+        store.close().unwrap();
+        drop(second);
+        assert!(contents(image.path()) == before, "the index {index}");
+    }
+    let mut store = Store::open(image.path()).unwrap();
+    replay(&mut store);
+    assert!(matches!(Store::open_read_only(image.path()), Err(StoreError::Locked { pid: Some(_), .. })));
 }

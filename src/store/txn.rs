@@ -162,6 +162,14 @@ pub(crate) struct Commit {
 }
 
 impl Commit {
+    /// How much it writes into the index, roughly: what its keys and values have together.
+    pub(crate) fn row_bytes(&self) -> u64 {
+        let row = |(key, value): (&Vec<u8>, &Option<Vec<u8>>)| key.len() + value.as_ref().map_or(0, Vec::len);
+        let rows: usize = self.rows.values().flatten().map(row).sum();
+        // A change has a row by its number and one by its hash.
+        (rows + self.changes.len() * 128) as u64
+    }
+
     /// Gives relative places their segment and offset.
     pub(crate) fn placed(&mut self, start: LogEnd) {
         for change in &mut self.changes {

@@ -24,6 +24,8 @@ struct Report {
     changes: u64,
     owed_bodies: u64,
     owed_bytes: u64,
+    /// Changes that follow ones which were lost to damage.
+    waiting_changes: u64,
     /// Names what the replica has; equal on two replicas exactly if they have the same.
     digest: String,
     /// Active members other than this one.
@@ -49,6 +51,7 @@ impl Status {
             changes: status.changes,
             owed_bodies: status.owed_bodies,
             owed_bytes: status.owed_bytes,
+            waiting_changes: status.waiting_changes,
             digest: data_encoding::HEXLOWER.encode(&cx.replica.digest()?),
             peers: cx.replica.peers()?.iter().filter(|peer| active(peer)).count(),
             connected: states.iter().filter(|state| state.connected).count(),
@@ -72,6 +75,10 @@ impl Status {
         if report.owed_bodies > 0 {
             let bodies = count(report.owed_bodies, "message");
             writeln!(out, "waiting   for the bodies of {bodies}, {}", size(report.owed_bytes))?;
+        }
+        if report.waiting_changes > 0 {
+            let changes = count(report.waiting_changes, "change");
+            writeln!(out, "damage    {changes} not shown before `postmerge sync` brings what was lost")?;
         }
         if !report.member {
             writeln!(

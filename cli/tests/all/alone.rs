@@ -212,6 +212,65 @@ fn damage_is_found_and_repaired() {
 }
 
 #[test]
+fn each_damaged_file_is_named_with_what_to_do() {
+    let world = World::new();
+    world.ok("a", &["init"]);
+    world.append("a", "INBOX", "Subject: precious\n\n");
+    for (file, hint) in [
+        ("identity", "Hint: copy the file from a backup"),
+        ("endpoint", "Hint: copy the file from a backup"),
+        ("members", "Hint: `postmerge check --repair`"),
+        ("STORE", "Hint: `postmerge check --repair`"),
+        ("log/00000001.log", "Hint: `postmerge check --repair`"),
+    ] {
+        let path = world.path("a").join(file);
+        let whole = std::fs::read(&path).unwrap();
+        let mut bytes = whole.clone();
+        bytes[20] ^= 1;
+        std::fs::write(&path, &bytes).unwrap();
+        let found = world.run("a", &["check"]);
+        assert!(found.code == 1 && found.out.contains(&path.display().to_string()), "{file}: {found:?}");
+        assert!(found.out.contains(hint), "{file}: {found:?}");
+        if file == "STORE" || file.starts_with("log") {
+            let before = files(&world.path("a"));
+            let planned = world.run("a", &["check", "--repair", "--dry-run"]);
+            assert!(
+                planned.out.contains(&format!("would repair: {}", path.display())),
+                "{file}: {planned:?}"
+            );
+            assert!(files(&world.path("a")) == before, "a dry run changes nothing");
+        }
+        std::fs::write(&path, &whole).unwrap();
+        assert!(world.ok("a", &["check"]).starts_with("all is well"));
+    }
+    assert_eq!(world.ok("a", &["check", "--repair", "--dry-run"]), "there is nothing to repair\n");
+}
+
+#[test]
+fn a_backup_is_verified_and_stays_a_backup() {
+    let world = World::new();
+    world.ok("a", &["init"]);
+    let (_, entry) = world.append("a", "INBOX", "Subject: kept\n\n");
+    world.ok("a", &["backup", "copy"]);
+    let shown = world.view("a");
+    let before = files(&world.path("copy"));
+    assert!(world.ok("copy", &["check"]).starts_with("all is well"));
+    for verb in [&["mailboxes"][..], &["messages", "INBOX"], &["body", &entry], &["log"]] {
+        let arguments = [&["--read-only"], verb].concat();
+        assert_eq!(world.ok("copy", &arguments), world.ok("a", verb), "{verb:?}");
+    }
+    world.ok("copy", &["export", "out", "--read-only"]);
+    world.ok("copy", &["backup", "again", "--read-only"]);
+    world.run("copy", &["expunge", "INBOX", "1", "--read-only"]).fails(2, "leave out --read-only");
+    world.run("copy", &["check", "--repair", "--read-only"]).fails(2, "leave out --read-only");
+    assert!(files(&world.path("copy")) == before, "nothing was changed");
+    world.run("a", &["backup", "a/inside"]).fails(1, "Hint: name a directory elsewhere");
+    // What was verified is what can be put back.
+    assert_eq!(world.ok("again", &["body", &entry]), "Subject: kept\n\n");
+    assert_eq!(world.view("again")[0].1[0]["entry"], shown[0].1[0]["entry"]);
+}
+
+#[test]
 fn a_backup_that_is_put_back_goes_on_as_a_new_replica() {
     let world = World::new();
     world.ok("a", &["init"]);

@@ -109,8 +109,8 @@ impl Link {
             }
             let known = Account::counter(&core.store.reader()?)?;
             let records = if counter > known { vec![LocalRecord::Counter(counter)] } else { Vec::new() };
-            match core.change(&records, |account, txn| Ok(((), account.receive(txn, changes)?))) {
-                Ok(((), events)) => Ok(Ok(events)),
+            match core.receive(&records, changes) {
+                Ok(events) => Ok(Ok(events)),
                 // What the document refuses, the peer should not have sent.
                 Err(crate::replica::ReplicaError::Account(AccountError::Document(error))) => {
                     Ok(Err(LinkError::Peer { what: error.to_string() }))

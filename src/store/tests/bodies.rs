@@ -78,7 +78,7 @@ fn a_full_segment_is_followed_by_another() {
 fn a_failed_sync_of_a_full_segment_loses_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let fault = Arc::new(Fault::after(u64::MAX));
-    let store = Store::create_on(dir.path(), Disk { fault: Some(Arc::clone(&fault)) }).unwrap();
+    let store = Store::create_on(dir.path(), Disk::stopped_by(Arc::clone(&fault))).unwrap();
     let ids: Vec<BlobId> =
         (0..63).map(|seed| store.bodies().put(&noise(seed, MAX_SMALL - 1)).unwrap()).collect();
     fault.stop_now();

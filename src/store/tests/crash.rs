@@ -51,7 +51,7 @@ fn live(dir: &Path, disk: &Disk, promised: &mut Promised) -> Result<(), StoreErr
 }
 
 fn look(dir: &Path, promised: &Promised) {
-    let disk = Disk { fault: Some(Arc::new(Fault::after(u64::MAX))) };
+    let disk = Disk::stopped_by(Arc::new(Fault::after(u64::MAX)));
     let mut store = match Store::open_on(dir, disk.clone()) {
         Err(StoreError::NotAStore { .. }) if !promised.created => {
             Store::create_on(dir, disk).expect("what an interrupted create left is made anew");
@@ -85,7 +85,7 @@ fn power_is_lost_at_every_operation() {
     let count = {
         let dir = tempfile::tempdir().unwrap();
         let fault = Arc::new(Fault::after(u64::MAX));
-        live(dir.path(), &Disk { fault: Some(Arc::clone(&fault)) }, &mut Promised::default()).unwrap();
+        live(dir.path(), &Disk::stopped_by(Arc::clone(&fault)), &mut Promised::default()).unwrap();
         fault.done()
     };
     assert!(count > 100, "{count} operations");
@@ -94,7 +94,7 @@ fn power_is_lost_at_every_operation() {
             let dir = tempfile::tempdir().unwrap();
             let fault = Arc::new(Fault::after(stop));
             let mut promised = Promised::default();
-            let disk = Disk { fault: Some(Arc::clone(&fault)) };
+            let disk = Disk::stopped_by(Arc::clone(&fault));
             let ended = live(dir.path(), &disk, &mut promised);
             // Once everything is durable, what the database does to close may fail.
             assert!(ended.is_err() || promised.commits == 7, "operation {stop} of {count} was not noticed");
@@ -140,7 +140,7 @@ fn reopened(dir: &Path, disk: &Disk, promised: &mut Promised) {
 fn a_failed_commit_never_leaves_the_store_in_doubt_silently() {
     let dir = tempfile::tempdir().unwrap();
     let fault = Arc::new(Fault::after(u64::MAX));
-    let mut store = Store::create_on(dir.path(), Disk { fault: Some(Arc::clone(&fault)) }).unwrap();
+    let mut store = Store::create_on(dir.path(), Disk::stopped_by(Arc::clone(&fault))).unwrap();
     commit(&mut store, &[(A, 1)]);
     fault.stop_now();
     let mut txn = store.begin().unwrap();
@@ -153,7 +153,7 @@ fn a_failed_commit_never_leaves_the_store_in_doubt_silently() {
 fn a_full_disk_fails_one_commit_and_not_the_next() {
     let dir = tempfile::tempdir().unwrap();
     let fault = Arc::new(Fault::after(u64::MAX));
-    let mut store = Store::create_on(dir.path(), Disk { fault: Some(Arc::clone(&fault)) }).unwrap();
+    let mut store = Store::create_on(dir.path(), Disk::stopped_by(Arc::clone(&fault))).unwrap();
     commit(&mut store, &[(A, 1)]);
     let mut txn = store.begin().unwrap();
     log(&mut txn, A, 2);

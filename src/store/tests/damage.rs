@@ -2,6 +2,8 @@
 
 use std::io::Write;
 
+use redb::ReadableTable as _;
+
 use super::*;
 use crate::blob::BlobId;
 
@@ -88,6 +90,31 @@ fn a_damaged_index_is_noticed_or_harmless_and_never_a_panic() {
         let mut store = Store::open(dir.path()).unwrap();
         replay(&mut store);
         assert_eq!(dump(&store), expected);
+    }
+}
+
+#[test]
+fn an_index_with_rows_of_another_version_is_built_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    build(dir.path());
+    let expected = dump(&Store::open(dir.path()).unwrap());
+    let state = redb::TableDefinition::<&[u8], &[u8]>::new("state");
+    for format in [0u32, 2] {
+        {
+            let database = redb::Database::create(dir.path().join("index.redb")).unwrap();
+            let write = database.begin_write().unwrap();
+            {
+                let mut table = write.open_table(state).unwrap();
+                let mut row = table.get(b"state".as_slice()).unwrap().unwrap().value().to_vec();
+                row[..4].copy_from_slice(&format.to_le_bytes());
+                table.insert(b"state".as_slice(), row.as_slice()).unwrap();
+            }
+            write.commit().unwrap();
+        }
+        let mut store = Store::open(dir.path()).unwrap();
+        assert_eq!(replay(&mut store), 6);
+        assert_eq!(dump(&store), expected);
+        store.close().unwrap();
     }
 }
 
