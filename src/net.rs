@@ -73,8 +73,11 @@ pub enum NetError {
     #[error("too many connection attempts at once, or the endpoint is closed")]
     Busy,
     /// A limit: the other side did not answer in time.
-    #[error("no answer within {} s", HANDSHAKE_TIMEOUT.as_secs())]
-    Timeout,
+    #[error("no answer within {} s", after.as_secs())]
+    Timeout {
+        /// How long it was waited for.
+        after: Duration,
+    },
     /// Theirs: somebody else answers at this address.
     #[error("another endpoint than {expected} answers there")]
     WrongPeer {
@@ -104,7 +107,7 @@ impl From<quinn::ConnectionError> for NetError {
             quinn::ConnectionError::ApplicationClosed(close) => {
                 NetError::Closed { code: close.error_code.into_inner() }
             }
-            quinn::ConnectionError::TimedOut => NetError::Timeout,
+            quinn::ConnectionError::TimedOut => NetError::Timeout { after: IDLE_TIMEOUT },
             other => NetError::Lost(other.into()),
         }
     }

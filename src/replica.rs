@@ -39,6 +39,7 @@ pub use snapshot::Snapshot;
 
 use self::core::{Core, Standing};
 use self::identity::{Identity, Watch};
+use self::owed::Notices;
 
 /// Why a replica could not do something.
 #[derive(Debug, thiserror::Error)]
@@ -175,7 +176,7 @@ pub struct Founding {
     pub endpoint: PeerId,
 }
 
-/// Called after each commit, with what clients see of it. It runs in the thread that committed and must be quick.
+/// Called after each commit, with what clients see of it, and after bodies arrived. It runs in the thread that committed and must be quick.
 type Listener = dyn Fn(&[Event]) + Send + Sync;
 
 struct Shared {
@@ -185,6 +186,7 @@ struct Shared {
     /// Readers must not wait for the writer to learn whose UIDs they show.
     standing: Mutex<Standing>,
     listeners: Mutex<Vec<Weak<Listener>>>,
+    notices: Mutex<Notices>,
 }
 
 /// One replica of an account, open. Clones share it.
@@ -315,7 +317,8 @@ impl Replica {
         }
         let standing = Mutex::new(core.standing()?);
         let core = Mutex::new(Some(core));
-        let shared = Shared { core, handle, account, standing, listeners: Mutex::default() };
+        let (listeners, notices) = (Mutex::default(), Mutex::default());
+        let shared = Shared { core, handle, account, standing, listeners, notices };
         Ok(Replica(Arc::new(shared)))
     }
 
@@ -324,7 +327,8 @@ impl Replica {
         self.0.account
     }
 
-    /// Has `listener` called after each commit while the subscription lives.
+    /// Has `listener` called while the subscription lives: after each commit, with its events, and with none after bodies
+    /// arrived ([`has_body`](Replica::has_body) tells which).
     pub fn subscribe(&self, listener: impl Fn(&[Event]) + Send + Sync + 'static) -> Subscription {
         let listener: Arc<Listener> = Arc::new(listener);
         let mut listeners = lock(&self.0.listeners);

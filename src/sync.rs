@@ -22,7 +22,9 @@ mod session;
 pub use bodies::{Want, Wanted};
 pub use error::{Fault, Misbehaved, Refusal, SessionError, Waiting};
 pub use event::Event;
-pub use handshake::{Binding, Digest, Join, Local, MembersDigest, PeerHello, Side, State, VersionVector};
+pub use handshake::{
+    Binding, Digest, Join, Local, MembersDigest, PeerHello, RecordName, Side, State, VersionVector,
+};
 pub use outgoing::OutgoingChange;
 pub use session::Session;
 

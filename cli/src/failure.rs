@@ -228,21 +228,17 @@ fn node(error: &NodeError) -> (Option<String>, Code) {
         NodeError::Net(NetError::Bind { .. }) => {
             "another program may use the port; --listen ADDR:PORT names another"
         }
-        NodeError::Net(NetError::Timeout | NetError::Lost(_) | NetError::Address { .. }) => {
+        NodeError::Net(NetError::Timeout { .. } | NetError::Lost(_) | NetError::Address { .. }) => {
             "is `postmerge serve` running there, and does its UDP port get through?"
         }
         NodeError::Net(NetError::WrongPeer { .. }) => "the address belongs to another machine now",
         NodeError::NoAddress(_) => "the peer says where it is with `postmerge peers set-address HOST:PORT`",
-        NodeError::Link(LinkError::Session(SessionError::Refused { refusal, .. })) => match refusal {
-            Refusal::TicketUsed
-            | Refusal::TicketExpired
-            | Refusal::TicketAltered
-            | Refusal::TicketUnknown => {
-                "a ticket is good for one replica and a limited time; ask for a new one: `postmerge invite`"
-            }
-            Refusal::Revoked => "this replica was forgotten; export what you need and join anew",
-            _ => return (None, Code::FAILED),
-        },
+        NodeError::Link(LinkError::Revoked) => "export what you need and join anew",
+        NodeError::Link(LinkError::Session(SessionError::Refused {
+            refusal:
+                Refusal::TicketUsed | Refusal::TicketExpired | Refusal::TicketAltered | Refusal::TicketUnknown,
+            ..
+        })) => "a ticket is good for one replica and a limited time; ask for a new one: `postmerge invite`",
         _ => return (None, Code::FAILED),
     };
     (Some(hint.into()), Code::FAILED)

@@ -165,9 +165,19 @@ impl Document {
 
     /// Which of a change's dependencies are not here.
     pub fn missing(&self, change: &Change) -> Vec<[u8; 32]> {
-        let here =
-            |hash: &[u8; 32]| self.doc.get_change_meta_by_hash(&automerge::ChangeHash(*hash)).is_some();
-        change.deps().filter(|hash| !here(hash)).collect()
+        change.deps().filter(|hash| !self.has(hash)).collect()
+    }
+
+    /// Whether a change is here.
+    pub fn has(&self, hash: &[u8; 32]) -> bool {
+        self.doc.get_change_meta_by_hash(&automerge::ChangeHash(*hash)).is_some()
+    }
+
+    /// Whether the change `earlier` is one of `from` or in their past. Costs O(what is not in that past).
+    pub fn leads_to(&self, from: &[[u8; 32]], earlier: &[u8; 32]) -> bool {
+        let from: Vec<_> = from.iter().map(|hash| automerge::ChangeHash(*hash)).collect();
+        let outside = self.doc.get_changes_meta(&from);
+        self.has(earlier) && !outside.iter().any(|change| change.hash.0 == *earlier)
     }
 
     /// The replica that local changes are written as.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::body::Body;
-use super::keys::{PeerId, SecretKey};
+use super::keys::{PeerId, PublicKey, SecretKey};
 use super::record::{MAX_AFTER, OfferId, Record, RecordError, RecordId, Role};
 use super::rules::{Member, Offer, OfferState, Rejection, State, Status};
 use crate::mailbox::{AccountId, ReplicaId};
@@ -70,6 +70,30 @@ impl Members {
             self.refold();
         }
         Ok(ids)
+    }
+
+    /// As [`union`](Members::union), for records that somebody sent: those are left out whose predecessors are not all here,
+    /// and those signed with a key that nobody let in, effective or not. That is settled by a record and what it follows,
+    /// so all replicas leave out the same, whatever they hear when; and strangers cannot fill the log.
+    pub fn take_in(
+        &mut self,
+        records: impl IntoIterator<Item = Record>,
+    ) -> Result<Vec<RecordId>, MemberError> {
+        let mut all = self.records.clone();
+        for record in records {
+            all.insert(record.id(), record);
+            if all.len() > 2 * MAX_RECORDS {
+                return Err(MemberError::TooManyRecords);
+            }
+        }
+        let sound = vouched(self.account, &causal_order(&all));
+        all.retain(|id, _| sound.contains(id) && !self.records.contains_key(id));
+        self.union(all.into_values())
+    }
+
+    /// The whole log, each record after those that it follows.
+    pub fn in_order(&self) -> Vec<&Record> {
+        causal_order(&self.records)
     }
 
     /// The account that the log is about.
@@ -234,6 +258,30 @@ fn causal_order(records: &BTreeMap<RecordId, Record>) -> Vec<&Record> {
         }
     }
     order
+}
+
+/// The records that somebody signed who was let in, as far as the record knows: the founder, or whom such a record admitted
+/// or made a successor. Whether that still counts is another matter.
+fn vouched(account: AccountId, order: &[&Record]) -> BTreeSet<RecordId> {
+    let past = Past::of(order);
+    let mut sound = BTreeSet::new();
+    let mut introduced: BTreeMap<(ReplicaId, PublicKey), Vec<usize>> = BTreeMap::new();
+    for (at, record) in order.iter().enumerate() {
+        let signer = (record.author(), record.key());
+        let known = introduced.get(&signer).is_some_and(|by| by.iter().any(|by| past.contains(at, *by)));
+        let founds = record.account() == Some(account);
+        if !(founds || known) || !record.after().iter().all(|id| sound.contains(id)) {
+            continue;
+        }
+        sound.insert(record.id());
+        let newcomer = match record.body() {
+            Body::Found { .. } => signer,
+            Body::Admit { replica, key, .. } | Body::Succeed { replica, key, .. } => (*replica, *key),
+            _ => continue,
+        };
+        introduced.entry(newcomer).or_default().push(at);
+    }
+    sound
 }
 
 /// Which records each record follows, directly or not: a bit for each pair, 2 MiB for a full log.

@@ -93,7 +93,7 @@ impl Endpoint {
             NetError::Address { address: address.to_string(), source: std::io::Error::other(error) }
         })?;
         let connection = match timeout(HANDSHAKE_TIMEOUT, connecting).await {
-            Err(_) => return Err(NetError::Timeout),
+            Err(_) => return Err(NetError::Timeout { after: HANDSHAKE_TIMEOUT }),
             Ok(Err(quinn::ConnectionError::TransportError(error))) if is_bad_certificate(error.code) => {
                 return Err(NetError::WrongPeer { expected: peer });
             }
@@ -110,7 +110,8 @@ impl Endpoint {
 
     /// Connects to `peer` at the first of `addresses` (`host:port`) where it answers.
     pub async fn connect_any(&self, peer: PeerId, addresses: &[String]) -> Result<Connection, NetError> {
-        let mut last = NetError::Timeout;
+        let late = || NetError::Timeout { after: ADDRESS_TIMEOUT };
+        let mut last = late();
         let mut tries = 0;
         for address in addresses {
             let resolved = match timeout(ADDRESS_TIMEOUT, tokio::net::lookup_host(address)).await {
@@ -119,7 +120,10 @@ impl Endpoint {
                     last = NetError::Address { address: address.clone(), source };
                     continue;
                 }
-                Err(_) => continue,
+                Err(_) => {
+                    last = late();
+                    continue;
+                }
             };
             for resolved in resolved {
                 tries += 1;
@@ -129,11 +133,16 @@ impl Endpoint {
                 match timeout(ADDRESS_TIMEOUT, self.connect(peer, resolved)).await {
                     Ok(Ok(connection)) => return Ok(connection),
                     Ok(Err(error)) => last = error,
-                    Err(_) => last = NetError::Timeout,
+                    Err(_) => last = late(),
                 }
             }
         }
         Err(last)
+    }
+
+    /// Connections that are open, those of strangers among them.
+    pub fn connections(&self) -> usize {
+        self.inner.open_connections()
     }
 
     /// Ends all connections and accepts no more. [`wait_idle`](Endpoint::wait_idle) lets the peers hear of it.
@@ -169,7 +178,7 @@ impl Incoming {
             let stream = connection.accept_bi().await?;
             Connection::quic(connection, Side::Responder, stream, Some(stranger))
         });
-        established.await.unwrap_or(Err(NetError::Timeout))
+        established.await.unwrap_or(Err(NetError::Timeout { after: HANDSHAKE_TIMEOUT }))
     }
 }
 

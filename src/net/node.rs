@@ -1,22 +1,27 @@
 //! A replica's conversations over the network: who is dialled, who is answered, and when it is tried again.
 
-use std::collections::BTreeMap;
+mod places;
+
+use std::collections::BTreeSet;
 use std::future::Future;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinSet, block_in_place};
 use tokio::time::{sleep, timeout};
 
+use self::places::{Dialling, Host, Places};
 use super::{Backoff, Connection, Endpoint, NetError, Reader, Writer};
 use crate::mailbox::ReplicaId;
 use crate::member::{Member, MemberName, Status, Ticket};
 use crate::replica::{Link, LinkError, LinkEvent, Replica, ReplicaError, Stay, Subscription};
-use crate::sync::{PIECE, Side};
+use crate::sync::{PIECE, Refusal, SessionError, Side};
 
 /// A write that makes no progress for this long means a peer that does not read.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
+/// Without any news for this long nobody waits for a conversation any more: as [`LinkError::Still`] says.
+const STILL: Duration = Duration::from_secs(90);
 /// Pieces that wait for the network; the session then holds back, and a change is never behind more than these.
 const QUEUE: usize = 4;
 
@@ -38,6 +43,22 @@ pub enum NodeError {
     /// The peer went away before all was said.
     #[error("the peer closed the connection before all was said")]
     Cut,
+    /// Another conversation with the same peer goes on.
+    #[error("another conversation with the peer goes on in the place of this one")]
+    Replaced,
+}
+
+impl NodeError {
+    /// Both sides keep the same of two conversations; whichever ends the other first says so.
+    fn means_replaced(&self) -> bool {
+        let refusal = match self {
+            NodeError::Replaced => return true,
+            NodeError::Link(LinkError::Refused { fault }) => fault.refusal,
+            NodeError::Link(LinkError::Session(SessionError::Refused { refusal, .. })) => *refusal,
+            _ => return false,
+        };
+        refusal == Refusal::Replaced
+    }
 }
 
 /// How a peer is, as this node sees it.
@@ -47,6 +68,8 @@ pub struct PeerState {
     pub replica: ReplicaId,
     /// Whether there is a conversation now.
     pub connected: bool,
+    /// Whether, in that conversation, both are known to have the same, and neither waits for a body that the other has.
+    pub in_sync: bool,
     /// Why the last one ended, if badly.
     pub error: Option<String>,
 }
@@ -64,7 +87,7 @@ struct Inner {
     replica: Replica,
     endpoint: Endpoint,
     commits: watch::Sender<u64>,
-    peers: Mutex<BTreeMap<ReplicaId, PeerState>>,
+    places: Places,
     _subscription: Subscription,
 }
 
@@ -82,7 +105,7 @@ impl Node {
             replica,
             endpoint,
             commits,
-            peers: Mutex::default(),
+            places: Places::default(),
             _subscription: subscription,
         }))
     }
@@ -97,13 +120,9 @@ impl Node {
         &self.0.endpoint
     }
 
-    /// How the peers are that were talked to.
+    /// How the peers are that were talked to. Waits for a commit that is under way.
     pub fn states(&self) -> Vec<PeerState> {
-        self.peers().values().cloned().collect()
-    }
-
-    fn peers(&self) -> std::sync::MutexGuard<'_, BTreeMap<ReplicaId, PeerState>> {
-        self.0.peers.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.places.states(self.0.replica.digest().ok())
     }
 
     /// Answers peers and dials those with a known address, again and again, until `stop`. Then conversations end in good
@@ -112,12 +131,11 @@ impl Node {
         let (stopping, stopped) = watch::channel(false);
         let mut commits = self.0.commits.subscribe();
         let mut tasks = JoinSet::new();
-        let mut dialled = BTreeMap::new();
+        let mut dialled = BTreeSet::new();
         tokio::pin!(stop);
         loop {
             for member in block_in_place(|| self.members())? {
-                if !member.addresses.is_empty() && !dialled.contains_key(&member.replica) {
-                    dialled.insert(member.replica, ());
+                if !member.addresses.is_empty() && dialled.insert(member.replica) {
                     tasks.spawn(self.clone().keep_dialling(member.replica, stopped.clone()));
                 }
             }
@@ -155,34 +173,27 @@ impl Node {
         Ok(self.members()?.into_iter().find(|member| member.replica == replica))
     }
 
-    fn note(&self, replica: ReplicaId, connected: bool, error: Option<String>) {
-        self.peers().insert(replica, PeerState { replica, connected, error });
-    }
-
-    fn is_connected(&self, replica: ReplicaId) -> bool {
-        self.peers().get(&replica).is_some_and(|state| state.connected)
-    }
-
     /// Holds a conversation with one member for as long as it is a member and has an address.
     async fn keep_dialling(self, replica: ReplicaId, mut stopped: watch::Receiver<bool>) {
         let mut backoff = Backoff::new();
         while !*stopped.borrow() {
             let wait = match block_in_place(|| self.member(replica)) {
-                Ok(Some(member)) if !self.is_connected(replica) => {
-                    let done = self.dial(&member, Stay::Live, stopped.clone(), &mut |_| {}).await;
-                    match done {
-                        Ok(()) => {
-                            backoff.succeeded();
-                            Duration::from_millis(200)
-                        }
-                        Err(error) => {
-                            tracing::info!(peer = %member.name, %error, "no conversation");
-                            self.note(replica, false, Some(error.to_string()));
-                            backoff.failed(random())
+                Ok(Some(member)) => match self.0.places.dial(replica) {
+                    Some(dialling) => {
+                        match self.dial(&member, dialling, Stay::Live, stopped.clone(), &mut |_| {}).await {
+                            Ok(()) => {
+                                backoff.succeeded();
+                                Duration::from_millis(200)
+                            }
+                            Err(error) if error.means_replaced() => Duration::from_secs(1),
+                            Err(error) => {
+                                tracing::info!(peer = %member.name, %error, "no conversation");
+                                backoff.failed(random())
+                            }
                         }
                     }
-                }
-                Ok(Some(_)) => Duration::from_secs(1),
+                    None => Duration::from_secs(1),
+                },
                 Ok(None) => return,
                 Err(error) => {
                     tracing::error!(%error, "the replica failed");
@@ -199,52 +210,47 @@ impl Node {
     async fn dial(
         &self,
         member: &Member,
+        dialling: Dialling<'_>,
         stay: Stay,
         stopped: watch::Receiver<bool>,
         progress: &mut (dyn FnMut(&LinkEvent) + Send),
     ) -> Result<(), NodeError> {
-        if member.addresses.is_empty() {
-            return Err(NodeError::NoAddress(member.name.clone()));
-        }
-        let connection = self.0.endpoint.connect_any(member.endpoint, &member.addresses).await?;
-        let (peer, binding) = (connection.peer, connection.binding);
-        // Before the link looks at the heads, or a commit in between would wake nobody.
-        let commits = self.0.commits.subscribe();
-        let link = block_in_place(|| {
-            Link::initiate(&self.0.replica, member.replica, peer, binding, stay, Duration::ZERO)
-        })?;
-        let talk = Talk { link, commits, stopped };
-        self.track(member.replica, talk.run(connection, progress)).await
-    }
-
-    async fn track(
-        &self,
-        replica: ReplicaId,
-        talk: impl Future<Output = Result<(), NodeError>>,
-    ) -> Result<(), NodeError> {
-        self.note(replica, true, None);
-        let result = talk.await;
-        self.note(replica, false, result.as_ref().err().map(ToString::to_string));
-        result
+        let connected = async {
+            if member.addresses.is_empty() {
+                return Err(NodeError::NoAddress(member.name.clone()));
+            }
+            let connection = self.0.endpoint.connect_any(member.endpoint, &member.addresses).await?;
+            let (peer, binding) = (connection.peer, connection.binding);
+            // Before the link looks at the heads, or a commit in between would wake nobody.
+            let commits = self.0.commits.subscribe();
+            let link = block_in_place(|| {
+                Link::initiate(&self.0.replica, member.replica, peer, binding, stay, Duration::ZERO)
+            })?;
+            Ok((connection, Talk { link, commits, stopped }))
+        };
+        let (connection, talk) = match connected.await {
+            Ok(connected) => connected,
+            Err(error) => {
+                self.0.places.failed(member.replica, &error);
+                return Err(error);
+            }
+        };
+        let own = block_in_place(|| self.0.replica.id())?;
+        let host = Host::new(&self.0.places, own, Some(dialling));
+        talk.run(connection, Some(host), progress).await
     }
 
     async fn answer(&self, connection: Connection, stopped: watch::Receiver<bool>) {
         let link = Link::respond(&self.0.replica, connection.binding, connection.peer, Duration::ZERO);
         let talk = Talk { link, commits: self.0.commits.subscribe(), stopped };
-        let (node, mut who) = (self.clone(), None);
-        let result = talk
-            .run(connection, &mut |event| {
-                if let LinkEvent::Accepted { peer, .. } = event {
-                    who = Some(*peer);
-                    node.note(*peer, true, None);
-                }
-            })
-            .await;
-        if let Err(error) = &result {
+        let result = match block_in_place(|| self.0.replica.id()) {
+            Ok(own) => talk.run(connection, Some(Host::new(&self.0.places, own, None)), &mut |_| {}).await,
+            Err(error) => Err(error.into()),
+        };
+        if let Err(error) = result
+            && !error.means_replaced()
+        {
             tracing::info!(%error, "a conversation ended badly");
-        }
-        if let Some(peer) = who {
-            self.note(peer, false, result.err().map(|error| error.to_string()));
         }
     }
 
@@ -259,11 +265,36 @@ impl Node {
         };
         let mut results = Vec::new();
         for member in members.into_iter().filter(|member| !member.addresses.is_empty()) {
-            let (_never, stopped) = watch::channel(false);
-            let result = self.dial(&member, Stay::Once, stopped, &mut |event| progress(&member, event)).await;
+            let result = self.sync_with(&member, &mut |event| progress(&member, event)).await;
             results.push(SyncResult { member, result });
         }
         results
+    }
+
+    /// Exchanges everything once: in the conversation that goes on with the member already, or else in one of its own.
+    async fn sync_with(
+        &self,
+        member: &Member,
+        progress: &mut (dyn FnMut(&LinkEvent) + Send),
+    ) -> Result<(), NodeError> {
+        let mut moves = self.0.places.moves();
+        loop {
+            if let Some(dialling) = self.0.places.dial(member.replica) {
+                let (_never, stopped) = watch::channel(false);
+                match self.dial(member, dialling, Stay::Once, stopped, progress).await {
+                    // By the one that this side may not have met yet.
+                    Err(error) if error.means_replaced() => sleep(Duration::from_secs(1)).await,
+                    done => return done,
+                }
+            }
+            let ours = block_in_place(|| self.0.replica.digest())?;
+            if self.0.places.in_sync(member.replica, ours) {
+                return Ok(());
+            }
+            if timeout(STILL, moves.changed()).await.is_err() {
+                return Err(LinkError::Still.into());
+            }
+        }
     }
 
     /// Joins with a ticket: pairs, then exchanges everything once; without `bodies` all but those.
@@ -285,7 +316,9 @@ impl Node {
         }
         let (_never, stopped) = watch::channel(false);
         let talk = Talk { link, commits: self.0.commits.subscribe(), stopped };
-        self.track(ticket.inviter, talk.run(connection, progress)).await
+        let own = block_in_place(|| self.0.replica.id())?;
+        let host = Host::new(&self.0.places, own, self.0.places.dial(ticket.inviter));
+        talk.run(connection, Some(host), progress).await
     }
 }
 
@@ -307,7 +340,7 @@ pub async fn talk(
         _ => Link::respond(replica, binding, endpoint, Duration::ZERO),
     };
     let (_never, stopped) = watch::channel(false);
-    Talk { link, commits: commits.subscribe(), stopped }.run(connection, progress).await
+    Talk { link, commits: commits.subscribe(), stopped }.run(connection, None, progress).await
 }
 
 /// Jitter needs no secrecy, and a failing source of randomness must not stop a reconnect.
@@ -329,13 +362,26 @@ impl Talk {
     async fn run(
         mut self,
         connection: Connection,
+        mut host: Option<Host<'_>>,
         progress: &mut (dyn FnMut(&LinkEvent) + Send),
     ) -> Result<(), NodeError> {
-        let Connection { mut reader, writer, link: mut line, .. } = connection;
+        let Connection { mut reader, writer, link: mut line, side, .. } = connection;
         let (queue, pieces) = mpsc::channel(QUEUE);
         let writing = tokio::spawn(write(writer, pieces));
         let mut queue = Some(queue);
-        let result = self.pump(&mut reader, &mut line, &mut queue, progress).await;
+        let mut told = |event: &LinkEvent, host: &mut Option<Host<'_>>| {
+            if let LinkEvent::Accepted { peer, .. } = event {
+                line.admit();
+                if let Some(host) = host {
+                    host.meet(*peer, side);
+                }
+            }
+            progress(event);
+        };
+        let result = self.pump(&mut reader, &mut queue, &mut host, &mut told).await;
+        while let Some(event) = self.link.poll_event() {
+            told(&event, &mut host);
+        }
         // What the peer is told of a failure still has to go out.
         while let Some(queue) = &queue
             && let Ok(Some(bytes)) = block_in_place(|| self.link.poll_send(PIECE))
@@ -347,26 +393,30 @@ impl Talk {
         drop(queue);
         let written = writing.await.unwrap_or(Err(NodeError::Cut));
         line.close(0, "done");
-        result.and(written)
+        let result = result.and(written);
+        if let Some(host) = host {
+            host.ended(&result);
+        }
+        result
     }
 
     #[expect(clippy::disallowed_methods, reason = "the pump brings the time")]
     async fn pump(
         &mut self,
         reader: &mut Reader,
-        line: &mut super::Link,
         queue: &mut Option<mpsc::Sender<Vec<u8>>>,
-        progress: &mut (dyn FnMut(&LinkEvent) + Send),
+        host: &mut Option<Host<'_>>,
+        told: &mut (dyn FnMut(&LinkEvent, &mut Option<Host<'_>>) + Send),
     ) -> Result<(), NodeError> {
         let start = Instant::now();
         let mut buffer = vec![0; PIECE];
         let (mut waiting, mut leaving): (Option<Vec<u8>>, bool) = (None, false);
         loop {
             while let Some(event) = self.link.poll_event() {
-                if let LinkEvent::Accepted { .. } = event {
-                    line.admit();
-                }
-                progress(&event);
+                told(&event, host);
+            }
+            if let Some(host) = host {
+                host.note(self.link.peer_state());
             }
             if waiting.is_none() {
                 waiting = block_in_place(|| self.link.poll_send(PIECE))?;
@@ -407,6 +457,10 @@ impl Talk {
                     let now = start.elapsed();
                     block_in_place(|| self.link.handle_timeout(now))?;
                 }
+                () = Host::replaced(host) => {
+                    self.link.give_way();
+                    return Err(NodeError::Replaced);
+                }
                 _ = self.stopped.changed(), if !leaving => {
                     leaving = true;
                     self.link.bye();
@@ -420,7 +474,7 @@ async fn write(mut writer: Writer, mut pieces: mpsc::Receiver<Vec<u8>>) -> Resul
     while let Some(piece) = pieces.recv().await {
         match timeout(WRITE_TIMEOUT, writer.write_all(&piece)).await {
             Ok(written) => written?,
-            Err(_) => return Err(NetError::Timeout.into()),
+            Err(_) => return Err(NetError::Timeout { after: WRITE_TIMEOUT }.into()),
         }
     }
     writer.finish().await;

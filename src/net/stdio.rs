@@ -12,8 +12,9 @@ use crate::sync::Side;
 const MAGIC: &str = "postmerge-stdio-1 ";
 /// Most bytes of greetings (motd, banners, shell noise) before that.
 const MAX_NOISE: usize = 64 << 10;
-/// ssh may ask its user for a passphrase first.
-const GREETING_TIMEOUT: Duration = Duration::from_secs(120);
+/// A command that never greets must not hold its caller for ever; but ssh may ask its user for a passphrase first, and
+/// somebody who looks for it needs a minute or two.
+pub(super) const GREETING_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Makes a connection of a pair of pipes. `nonce` is 32 bytes that the caller drew from the system's entropy;
 /// the hash of both nonces names the connection. What the other end prints before its magic line is skipped.
@@ -31,7 +32,7 @@ pub async fn pipe(
     writer.flush().await.map_err(NetError::Lost)?;
     let theirs = tokio::time::timeout(GREETING_TIMEOUT, greeting(&mut reader))
         .await
-        .map_err(|_| NetError::Timeout)??;
+        .map_err(|_| NetError::Timeout { after: GREETING_TIMEOUT })??;
     if theirs == nonce {
         // The pipe leads back to ourselves.
         return Err(NetError::NotPostmerge);

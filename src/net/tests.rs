@@ -103,7 +103,9 @@ fn local(n: u8) -> Local {
         replica: ReplicaId::from_bytes([n; 16]),
         state: State { digest: [5; 16], ..State::default() },
         members: [6; 8],
+        records: Vec::new(),
         counter: 1 << 30,
+        owes: false,
         introduction: Vec::new(),
     }
 }

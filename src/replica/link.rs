@@ -18,7 +18,8 @@ use crate::mailbox::ReplicaId;
 use crate::member::{Member, PeerId, Record, Status, Ticket};
 use crate::store::{BodyReader, Missing};
 use crate::sync::{
-    Binding, Digest, Event, Fault, Join, Local, PeerHello, Refusal, Session, SessionError, State, Wanted,
+    Binding, Digest, Event, Fault, Join, Local, PeerHello, RecordName, Refusal, Session, SessionError, State,
+    Wanted,
 };
 
 /// What happens in a conversation, for people and for the program around it.
@@ -51,8 +52,10 @@ pub enum LinkEvent {
     Missing(BlobId),
     /// The peer durably has all changes that are here.
     Known,
-    /// The peer durably has all bodies that are shown here.
+    /// The peer durably has all changes that are here, and all bodies that are shown.
     Held,
+    /// The peer says that this replica is no member of the account any more.
+    Revoked,
 }
 
 /// Why a conversation ended before its time.
@@ -61,6 +64,9 @@ pub enum LinkError {
     /// The session failed; the peer was told why.
     #[error(transparent)]
     Session(#[from] SessionError),
+    /// The peer says that this replica was revoked; unless the peer lies, no other will talk to it either.
+    #[error("this replica was forgotten: the peer says that its membership in the account was revoked")]
+    Revoked,
     /// The peer sent what this replica cannot take.
     #[error("the peer sent what cannot be taken: {what}")]
     Peer {
@@ -68,7 +74,10 @@ pub enum LinkError {
         what: String,
     },
     /// The peer has more of this replica's changes than it has itself.
-    #[error("this store was rolled back; it goes on as a new replica, try again")]
+    #[error(
+        "this store was rolled back: the peer brought changes of this replica that it does not know; it goes on as a new \
+         replica, try again"
+    )]
     RolledBack,
     /// Nothing moves any more, and yet the two do not have the same.
     #[error("nothing came for {} s, and the two sides do not have the same", STILL.as_secs())]
@@ -125,10 +134,21 @@ pub struct Link {
     streaming: Option<(Wanted, BodyReader)>,
     /// What the peer last said its state is.
     peer_digest: Option<Digest>,
+    /// Whether the peer said at first that it waits for bodies.
+    peer_owes: bool,
+    /// Whether this side said so, and is to say when it does no more.
+    said_owes: bool,
     held_ours: Option<Digest>,
     held_theirs: Option<Digest>,
     sent_missing: Option<Duration>,
-    members_sent: BTreeSet<[u8; 16]>,
+    /// Bodies that the peer asked for and that were not here.
+    said_missing: BTreeSet<BlobId>,
+    /// How many arrivals of bodies were looked at.
+    arrivals: u64,
+    /// The membership records that the peer has or was sent; nothing while that is not known.
+    peer_records: Option<BTreeSet<RecordName>>,
+    /// The membership log when the peer was last sent what it lacks.
+    members: [u8; 16],
     events: VecDeque<LinkEvent>,
     now: Duration,
     /// When the peer was heard last.
@@ -150,9 +170,12 @@ impl Link {
         stay: Stay,
         now: Duration,
     ) -> Result<Link, ReplicaError> {
-        let session =
-            replica.with(|core| Ok(Session::initiate(local(core)?, &core.identity.key, binding, now)))?;
-        Ok(Link::new(replica, session, endpoint, Some(peer), stay, now))
+        let (session, owes) = replica.with(|core| {
+            let local = local(replica, core)?;
+            let owes = local.owes;
+            Ok((Session::initiate(local, &core.identity.key, binding, now), owes))
+        })?;
+        Ok(Link { said_owes: owes, ..Link::new(replica, session, endpoint, Some(peer), stay, now) })
     }
 
     /// Opens a conversation as a guest with a ticket.
@@ -194,10 +217,15 @@ impl Link {
             fetching: Fetching::default(),
             streaming: None,
             peer_digest: None,
+            peer_owes: false,
+            said_owes: false,
             held_ours: None,
             held_theirs: None,
             sent_missing: None,
-            members_sent: BTreeSet::new(),
+            said_missing: BTreeSet::new(),
+            arrivals: 0,
+            peer_records: None,
+            members: [0; 16],
             events: VecDeque::new(),
             now,
             heard: now,
@@ -215,11 +243,17 @@ impl Link {
         let received = self.session.receive(bytes, now);
         // What came before a failure still counts.
         let handled = self.run();
-        received?;
-        handled
+        match received {
+            Err(SessionError::Refused { refusal: Refusal::Revoked, .. }) => {
+                self.events.push_back(LinkEvent::Revoked);
+                Err(LinkError::Revoked)
+            }
+            Err(error) => Err(error.into()),
+            Ok(()) => handled,
+        }
     }
 
-    /// To be called after a commit of this replica, whoever made it.
+    /// To be called whenever subscribers of this replica are.
     pub fn wake(&mut self, now: Duration) -> Result<(), LinkError> {
         self.now = now;
         if let Some(member) = &self.member {
@@ -229,6 +263,8 @@ impl Link {
                 return Err(Refusal::Revoked.into());
             }
             self.offer_new_members()?;
+            self.tell_here()?;
+            self.hurry()?;
         }
         self.session.local_changed();
         self.run()
@@ -236,7 +272,7 @@ impl Link {
 
     /// When [`Link::handle_timeout`] is to be called, if nothing happens before.
     pub fn poll_timeout(&self) -> Option<Duration> {
-        let give_up = self.sent_missing.filter(|_| self.stay == Stay::Once).map(|since| since + GIVE_UP);
+        let give_up = self.sent_missing.map(|since| since + GIVE_UP).filter(|at| *at > self.now);
         let still = (self.stay == Stay::Once).then_some(self.heard + STILL);
         [self.session.poll_timeout(), give_up, still].into_iter().flatten().min()
     }
@@ -292,6 +328,21 @@ impl Link {
         self.member.as_ref()
     }
 
+    /// Ends the conversation: another one with the same peer goes on.
+    pub fn give_way(&mut self) -> LinkError {
+        self.session.fail(Refusal::Replaced);
+        Refusal::Replaced.into()
+    }
+
+    /// The state that the peer is in, once neither side waits for a body that the other could give. If it is that of this
+    /// replica ([`Replica::digest`]), the two are in sync.
+    pub fn peer_state(&self) -> Option<Digest> {
+        let theirs = self.peer_digest.filter(|_| self.member.is_some() && self.fetching.is_idle())?;
+        let waits = self.incoming.sent || self.peer_owes;
+        let gave_up = self.sent_missing.is_some_and(|since| self.now >= since + GIVE_UP);
+        (!waits || self.held_ours == Some(theirs) || gave_up).then_some(theirs)
+    }
+
     fn run(&mut self) -> Result<(), LinkError> {
         while let Some(event) = self.session.poll_event() {
             if let Err(error) = self.handle(event) {
@@ -305,7 +356,7 @@ impl Link {
                     LinkError::Still => Fault::from(Refusal::Stalled),
                     LinkError::RolledBack => Fault::from(Refusal::Unavailable),
                     LinkError::Peer { what } => Fault::new(Refusal::BadChange, what.clone()),
-                    LinkError::Session(_) => return Err(error),
+                    LinkError::Session(_) | LinkError::Revoked => return Err(error),
                 };
                 self.session.fail(fault);
                 return Err(error);
@@ -320,10 +371,9 @@ impl Link {
             Event::Join(join) => self.admit(&join)?,
             Event::Welcome(records) => self.welcomed(records)?,
             Event::Accepted { in_sync } => self.accepted(in_sync)?,
-            Event::MembersWanted => {
-                let records = self.replica.with(|core| Ok(members::encoded(&core.members)))?;
-                self.note_members()?;
-                self.session.offer_members(records)?;
+            Event::MembersWanted { peer_has } => {
+                self.peer_records = Some(peer_has.into_iter().collect());
+                self.offer_new_members()?;
             }
             Event::Members(records) => self.add_members(records)?,
             Event::ChangesWanted { peer_has, room } => self.offer(&peer_has, room)?,
@@ -331,7 +381,14 @@ impl Link {
             Event::ChangesEnd { digest } => self.changes_end(digest)?,
             Event::Known(_) => self.events.push_back(LinkEvent::Known),
             Event::Held(state) => {
-                self.held_ours = Some(state);
+                (self.peer_digest, self.held_ours) = (Some(state), Some(state));
+                if state == self.replica.digest()? {
+                    // All that it was sent, and all that it waited for.
+                    (self.incoming.sent, self.peer_owes) = (false, false);
+                }
+                if self.incoming.unheld && self.fetching.is_idle() {
+                    self.say_held()?;
+                }
                 self.events.push_back(LinkEvent::Held);
             }
             Event::WantMore => self.want_more()?,
@@ -340,6 +397,7 @@ impl Link {
             Event::Bundle { blobs, bytes } => self.take_bundle(&blobs, &bytes)?,
             Event::Chunk { blob, offset, bytes, last } => self.take_chunk(blob, offset, &bytes, last)?,
             Event::Missing(blob) => self.take_missing(blob)?,
+            Event::Here(blobs) => self.take_here(&blobs)?,
             Event::Bye => {}
         }
         Ok(())
@@ -373,15 +431,19 @@ impl Link {
         let (Some(member), None) = (member, refusal) else {
             return Err(refusal.unwrap_or(Refusal::UnknownReplica).into());
         };
-        let now = self.now;
-        let session = &mut self.session;
+        let (now, session, said_owes) = (self.now, &mut self.session, &mut self.said_owes);
         let judged = replica.with(|core| match self.expected {
             Some(_) => Ok(session.accept(&member.key, now)),
-            None => Ok(session.answer(&member.key, local(core)?, &core.identity.key, now)),
+            None => {
+                let local = local(&replica, core)?;
+                *said_owes = local.owes;
+                Ok(session.answer(&member.key, local, &core.identity.key, now))
+            }
         })?;
         self.member = Some(member);
         self.incoming.counter = hello.counter;
         self.peer_digest = Some(hello.digest);
+        self.peer_owes = hello.owes;
         Ok(judged?)
     }
 
@@ -399,12 +461,15 @@ impl Link {
 
     fn welcomed(&mut self, records: Vec<Vec<u8>>) -> Result<(), LinkError> {
         self.add_members(records)?;
-        let (now, session) = (self.now, &mut self.session);
-        self.replica.with(|core| {
+        let (now, session, replica) = (self.now, &mut self.session, &self.replica);
+        let said_owes = &mut self.said_owes;
+        replica.with(|core| {
             if !core.members.is_active(core.identity.replica) {
                 return Ok(Err(LinkError::Peer { what: "a welcome that does not let us in".into() }));
             }
-            Ok(session.hello(local(core)?, &core.identity.key, now).map_err(LinkError::from))
+            let local = local(replica, core)?;
+            *said_owes = local.owes;
+            Ok(session.hello(local, &core.identity.key, now).map_err(LinkError::from))
         })?
     }
 
@@ -412,14 +477,19 @@ impl Link {
         if let Some(member) = &self.member {
             self.events.push_back(LinkEvent::Accepted { peer: member.replica, in_sync });
         }
-        if self.members_sent.is_empty() {
-            // What the hello named: the peer has it, or asks for it.
-            self.note_members()?;
-        }
+        let theirs = self.session.peer().map(|hello| hello.members);
+        self.replica.with(|core| {
+            let digest = core.members.digest();
+            if theirs.is_some_and(|theirs| digest.starts_with(&theirs)) {
+                self.peer_records = Some(members::names(&core.members).into_iter().collect());
+                self.members = digest;
+            }
+            Ok(())
+        })?;
         if in_sync {
             self.heard_inviter()?;
             // Nothing was exchanged, so there is nothing to acknowledge unless bodies are still to come.
-            if self.replica.owed(&self.replica.view()?, 1)?.is_empty() {
+            if !self.said_owes && self.replica.owed(&self.replica.view()?, 1)?.is_empty() {
                 self.held_theirs = self.peer_digest;
             }
             self.want_more()?;
@@ -434,42 +504,38 @@ impl Link {
                 Record::decode(&record).map_err(|error| LinkError::Peer { what: error.to_string() })?;
             decoded.push(record);
         }
-        if self.replica.with(|core| members::add(core, decoded))? {
-            self.note_members()?;
+        let names: Vec<RecordName> = decoded.iter().map(members::name).collect();
+        let news = self.replica.with(|core| members::add(core, decoded))?;
+        if let Some(known) = &mut self.peer_records {
+            // What was refused is not remembered, so that a peer cannot make the list grow.
+            let here = self.replica.with(|core| Ok(members::names(&core.members)))?;
+            known.extend(names.into_iter().filter(|name| here.contains(name)));
+        }
+        if news {
             self.replica.tell(&[]);
         }
         Ok(())
     }
 
-    /// The peer has, or is being sent, the records that are here.
-    fn note_members(&mut self) -> Result<(), LinkError> {
-        self.members_sent.clear();
-        let digest = self.replica.with(|core| Ok(core.members.digest()))?;
-        self.members_sent.insert(digest);
-        Ok(())
-    }
-
-    /// Passes on membership records that were made since, all of them: they are few, and the peer knows what it has.
+    /// Passes on the membership records that the peer lacks.
     fn offer_new_members(&mut self) -> Result<(), LinkError> {
-        let digest = self.replica.with(|core| Ok(core.members.digest()))?;
-        if self.members_sent.contains(&digest) || self.members_sent.is_empty() {
-            return Ok(());
-        }
-        let records = self.replica.with(|core| Ok(members::encoded(&core.members)))?;
-        self.note_members()?;
+        let Some(known) = &mut self.peer_records else { return Ok(()) };
+        let last = &mut self.members;
+        let records = self.replica.with(|core| {
+            let digest = core.members.digest();
+            Ok(match std::mem::replace(last, digest) == digest {
+                true => Vec::new(),
+                false => members::lacking(&core.members, known),
+            })
+        })?;
         Ok(self.session.offer_members(records)?)
     }
 
     /// A one-shot conversation ends when both sides have the same and nobody waits for a body.
     fn leave_if_done(&mut self) -> Result<(), LinkError> {
-        if self.stay == Stay::Live || self.member.is_none() || self.peer_digest.is_none() {
-            return Ok(());
-        }
-        let ours = self.replica.digest()?;
-        let fetched = self.fetching.is_idle();
-        let gave_up = self.sent_missing.is_some_and(|since| self.now >= since + GIVE_UP);
-        let served = self.held_ours == Some(ours) || !self.incoming.sent || gave_up;
-        if self.peer_digest == Some(ours) && fetched && served {
+        if let (Stay::Once, Some(theirs)) = (self.stay, self.peer_state())
+            && theirs == self.replica.digest()?
+        {
             self.session.bye();
         }
         Ok(())
@@ -477,18 +543,22 @@ impl Link {
 }
 
 /// What this replica says of itself.
-fn local(core: &mut super::core::Core) -> Result<Local, ReplicaError> {
+fn local(replica: &Replica, core: &mut super::core::Core) -> Result<Local, ReplicaError> {
     let reader = core.store.reader()?;
     let state = State { digest: digest(core)?, changes: reader.vector()? };
-    let members = core.members.digest()[..8].try_into().expect("eight of sixteen bytes");
+    let digest_of_members = core.members.digest()[..8].try_into().expect("eight of sixteen bytes");
     let counter = crate::uid::Account::counter(&reader)?;
     let introduction = members::introduction(&core.members, core.identity.replica);
+    let records = members::names(&core.members);
+    let owes = !replica.owed(&replica.view()?, 1)?.is_empty();
     Ok(Local {
         account: core.identity.account,
         replica: core.identity.replica,
         state,
-        members,
+        members: digest_of_members,
+        records,
         counter,
+        owes,
         introduction,
     })
 }

@@ -12,7 +12,7 @@ use crate::mailbox::{AccountId, ReplicaId};
 use crate::member::{
     Body, Member, Members, OfferId, OfferState, PeerId, Record, Role, SecretKey, Status, Ticket,
 };
-use crate::sync::{Fault, Join, MAX_INTRODUCTION, PeerHello, Refusal};
+use crate::sync::{Fault, Join, MAX_INTRODUCTION, PeerHello, RecordName, Refusal};
 use crate::uid::Written;
 
 /// What an invitation is to say.
@@ -91,10 +91,10 @@ pub(super) fn find(dir: &Path) -> Result<Found, ReplicaError> {
     Ok(Found { records, damage, complete })
 }
 
-/// Adds records to the log, durably. True if there were new ones.
+/// Adds records to the log, durably, but for those that strangers signed. True if there were new ones.
 pub(super) fn add(core: &mut Core, records: Vec<Record>) -> Result<bool, ReplicaError> {
     let mut members = core.members.clone();
-    if members.union(records)?.is_empty() {
+    if members.take_in(records)?.is_empty() {
         return Ok(false);
     }
     core.writable()?;
@@ -307,8 +307,25 @@ impl Replica {
     }
 }
 
+/// The log as it is sent: in whatever parts it comes, each record after those that it follows.
 pub(super) fn encoded(members: &Members) -> Vec<Vec<u8>> {
-    members.records().map(|record| record.encoded().to_vec()).collect()
+    members.in_order().into_iter().map(|record| record.encoded().to_vec()).collect()
+}
+
+/// The name of a record on the wire.
+pub(super) fn name(record: &Record) -> RecordName {
+    *record.id().as_bytes().first_chunk().expect("sixteen of thirty-two bytes")
+}
+
+/// The names of all records.
+pub(super) fn names(members: &Members) -> Vec<RecordName> {
+    members.records().map(name).collect()
+}
+
+/// The records that a peer lacks which has those of `known`; they are added there.
+pub(super) fn lacking(members: &Members, known: &mut BTreeSet<RecordName>) -> Vec<Vec<u8>> {
+    let lacks = members.in_order().into_iter().filter(|record| known.insert(name(record)));
+    lacks.map(|record| record.encoded().to_vec()).collect()
 }
 
 /// Why a guest was not let in.

@@ -1,6 +1,8 @@
 //! Bodies that are owed: messages are shown here, their bodies are elsewhere yet.
 
-use super::ReplicaError;
+use std::collections::VecDeque;
+
+use super::{Replica, ReplicaError, lock};
 use crate::blob::BlobId;
 use crate::mailbox::{AccountId, Change, EntryId, MailboxId, ReplicaId};
 use crate::store::{BodyStore, Txn};
@@ -98,4 +100,83 @@ pub(super) fn is_needed(view: &View<'_, impl Tables>, owed: &Owed) -> Result<boo
 /// A debt that is settled.
 pub(super) fn settle(tables: &mut impl TablesMut, owed: &Owed) -> Result<(), ReplicaError> {
     Ok(tables.remove(Table::Owed, &owed.key)?)
+}
+
+/// What the conversations of a replica tell each other of bodies.
+#[derive(Default)]
+pub(super) struct Notices {
+    /// Bodies that somebody waits for, the longest wait first.
+    wanted: VecDeque<BlobId>,
+    /// The bodies that came last.
+    arrived: VecDeque<BlobId>,
+    /// How many came before those.
+    before: u64,
+}
+
+/// Most bodies that are hurried at a time: more than a mail client asks for at once. The longest wait gives way.
+const MAX_HURRIED: usize = 1024;
+/// Arrivals that are remembered: a few times what is noted at once, so that a conversation seldom misses one.
+const MAX_ARRIVED: usize = 4096;
+
+impl Replica {
+    /// Asks for a body before all others, from every peer that is connected now or later and has it; true if it is here
+    /// already. At most 256 requests are ahead of it in each conversation. When it has come, subscribers are called; until
+    /// then it stays wanted, unless 1,023 others are wanted after it.
+    pub fn want(&self, blob: BlobId) -> Result<bool, ReplicaError> {
+        if self.has_body(blob)? {
+            return Ok(true);
+        }
+        {
+            let mut notices = lock(&self.0.notices);
+            if notices.wanted.contains(&blob) {
+                return Ok(false);
+            }
+            if notices.wanted.len() == MAX_HURRIED {
+                notices.wanted.pop_front();
+            }
+            notices.wanted.push_back(blob);
+        }
+        self.tell(&[]);
+        Ok(false)
+    }
+
+    /// What is wanted and not here, the longest wait first.
+    pub(super) fn wanted(&self) -> Result<Vec<BlobId>, ReplicaError> {
+        let mut wanted: Vec<BlobId> = lock(&self.0.notices).wanted.iter().copied().collect();
+        let mut here = Vec::new();
+        for blob in &wanted {
+            if self.has_body(*blob)? {
+                here.push(*blob);
+            }
+        }
+        if !here.is_empty() {
+            lock(&self.0.notices).wanted.retain(|blob| !here.contains(blob));
+            wanted.retain(|blob| !here.contains(blob));
+        }
+        Ok(wanted)
+    }
+
+    pub(super) fn is_wanted(&self, blob: BlobId) -> bool {
+        lock(&self.0.notices).wanted.contains(&blob)
+    }
+
+    /// Bodies came: tells the subscribers, other conversations among them.
+    pub(super) fn tell_arrived(&self, blobs: impl IntoIterator<Item = BlobId>) {
+        {
+            let mut notices = lock(&self.0.notices);
+            notices.arrived.extend(blobs);
+            let over = notices.arrived.len().saturating_sub(MAX_ARRIVED);
+            notices.arrived.drain(..over);
+            notices.before += over as u64;
+        }
+        self.tell(&[]);
+    }
+
+    /// What came since the reader's last look, which is moved on; nothing if that is too much to be remembered.
+    pub(super) fn arrived_since(&self, look: &mut u64) -> Option<Vec<BlobId>> {
+        let notices = lock(&self.0.notices);
+        let seen = std::mem::replace(look, notices.before + notices.arrived.len() as u64);
+        let passed = usize::try_from(seen.checked_sub(notices.before)?).ok()?;
+        Some(notices.arrived.iter().skip(passed).copied().collect())
+    }
 }

@@ -191,6 +191,8 @@ refusals! {
     Limit = 25, "a limit of the account is reached";
     /// Too many sessions.
     Busy = 30, "too busy, come back later";
+    /// There is another conversation of the two, and one is enough.
+    Replaced = 32, "another conversation between the two goes on in its place";
     /// This side stops, or has no room, or failed; the peer did nothing wrong.
     Unavailable = 31, "unavailable here for now";
 }

@@ -1,7 +1,7 @@
 //! What the host hears of a session.
 
 use super::bodies::Wanted;
-use super::handshake::{Digest, Join, PeerHello, VersionVector};
+use super::handshake::{Digest, Join, PeerHello, RecordName, VersionVector};
 use crate::blob::BlobId;
 
 /// What the host hears from a session.
@@ -20,8 +20,12 @@ pub enum Event {
         /// Whether both have the same changes and membership records.
         in_sync: bool,
     },
-    /// The peer may lack membership records: [`offer_members`](super::Session::offer_members), all of them.
-    MembersWanted,
+    /// The peer has these membership records; it wants the others, with
+    /// [`offer_members`](super::Session::offer_members).
+    MembersWanted {
+        /// Their names.
+        peer_has: Vec<RecordName>,
+    },
     /// Encoded membership records, to be verified and added before the changes that come after them.
     Members(Vec<Vec<u8>>),
     /// Bring changes that the peer lacks, in causal order, with [`offer_changes`](super::Session::offer_changes).
@@ -34,8 +38,8 @@ pub enum Event {
     /// Changes, in causal order.
     Changes(Vec<Vec<u8>>),
     /// The peer is in this state and has no more changes for now ([`peer_has`](super::Session::peer_has) is up to
-    /// date). Commit, then say [`changes_known`](super::Session::changes_known), and [`held`](super::Session::held) once the
-    /// bodies are here too.
+    /// date). Commit, then say [`held`](super::Session::held) if the two have the same now, bodies included; else
+    /// [`changes_known`](super::Session::changes_known), and `held` once they have.
     ChangesEnd {
         /// The state that the peer is in.
         digest: Digest,
@@ -43,7 +47,7 @@ pub enum Event {
     /// The peer has these changes durably.
     /// Only what it had not said before.
     Known(VersionVector),
-    /// The peer has every body that is shown in this state of ours durably.
+    /// The peer is in this state of ours, and has every change and body of it durably.
     Held(Digest),
     /// Few requests for bodies are open.
     WantMore,
@@ -71,6 +75,8 @@ pub enum Event {
     },
     /// The peer does not have this body.
     Missing(BlobId),
+    /// Bodies that the peer said are missing have arrived there, and may be asked for again. Not verified.
+    Here(Vec<BlobId>),
     /// The peer has nothing more to say. What waits is still sent, then the session is finished.
     Bye,
 }

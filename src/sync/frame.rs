@@ -3,7 +3,7 @@
 //! Types from 0x80 may be ignored by who does not know them; others may not.
 
 use super::error::Misbehaved;
-use super::handshake::{Digest, Join, PeerHello, VersionVector};
+use super::handshake::{Digest, Join, PeerHello, RecordName, VersionVector};
 use super::{BATCH, MAX_REPLICAS, MAX_TEXT, MAX_WANTED, PIECE, PROTOCOL};
 use crate::blob::BlobId;
 use crate::mailbox::{AccountId, ReplicaId};
@@ -63,6 +63,10 @@ pub(super) enum Frame {
     Held {
         digest: Digest,
     },
+    /// The membership records that the sender has.
+    Records {
+        names: Vec<RecordName>,
+    },
     /// Requests are numbered from `first` on; each starts at an offset.
     Want {
         first: u64,
@@ -85,6 +89,10 @@ pub(super) enum Frame {
     Missing {
         number: u64,
     },
+    /// Bodies that were missing and have arrived.
+    Here {
+        blobs: Vec<BlobId>,
+    },
     /// A frame that may be ignored.
     Ignored,
 }
@@ -103,11 +111,13 @@ impl Frame {
             Frame::ChangesEnd { .. } => 0x13,
             Frame::Known { .. } => 0x14,
             Frame::Held { .. } => 0x15,
+            Frame::Records { .. } => 0x16,
             Frame::Want { .. } => 0x20,
             Frame::Bundle { .. } => 0x21,
             Frame::Piece { .. } => 0x22,
             Frame::Chunk { .. } => 0x23,
             Frame::Missing { .. } => 0x24,
+            Frame::Here { .. } => 0x25,
             Frame::Ignored => 0x80,
         }
     }
@@ -132,9 +142,10 @@ impl Frame {
         match self {
             Frame::Hello(HelloFrame { hello, proof }) => {
                 let introduced = !hello.introduction.is_empty();
-                out.array(if introduced { 8 } else { 7 }).uint(PROTOCOL);
+                out.array(if introduced { 9 } else { 8 }).uint(PROTOCOL);
                 out.bytes(hello.account.as_bytes()).bytes(hello.replica.as_bytes());
                 out.bytes(proof.as_bytes()).bytes(&hello.digest).bytes(&hello.members).uint(hello.counter);
+                out.bool(hello.owes);
                 if introduced {
                     write_list(&mut out, &hello.introduction);
                 }
@@ -168,6 +179,12 @@ impl Frame {
             Frame::Held { digest } => {
                 out.array(1).bytes(digest);
             }
+            Frame::Records { names } => {
+                out.array(names.len());
+                for name in names {
+                    out.bytes(name);
+                }
+            }
             Frame::Want { first, bodies } => {
                 out.array(2).uint(*first).array(bodies.len() * 2);
                 for (blob, offset) in bodies {
@@ -187,6 +204,12 @@ impl Frame {
             Frame::Missing { number } => {
                 out.array(1).uint(*number);
             }
+            Frame::Here { blobs } => {
+                out.array(blobs.len());
+                for blob in blobs {
+                    out.bytes(blob.as_bytes());
+                }
+            }
         }
         out.finish()
     }
@@ -199,9 +222,9 @@ impl Frame {
         let mut reader = Reader::new(body);
         let frame = match kind {
             0x01..=0x05 => decode_opening(kind, &mut reader),
-            0x10..=0x15 => decode_exchange(kind, &mut reader),
+            0x10..=0x16 => decode_exchange(kind, &mut reader),
             0x22 => return Ok(Frame::Piece { bytes: body.to_vec() }),
-            0x20..=0x24 => decode_bodies(kind, &mut reader),
+            0x20..=0x25 => decode_bodies(kind, &mut reader),
             kind => return Err(Misbehaved::UnknownFrame { kind }),
         };
         let whole = frame.and_then(|frame| match frame {
@@ -219,7 +242,7 @@ fn decode_opening(kind: u8, reader: &mut Reader<'_>) -> Result<Frame, Malformed>
             let fields = reader.fields(1)?;
             match reader.uint()? {
                 PROTOCOL if kind == 0x01 => {
-                    let mut later = fields.checked_sub(6).ok_or(Malformed)?;
+                    let mut later = fields.checked_sub(7).ok_or(Malformed)?;
                     let hello = hello(reader, &mut later)?;
                     (later, hello)
                 }
@@ -244,18 +267,19 @@ fn decode_opening(kind: u8, reader: &mut Reader<'_>) -> Result<Frame, Malformed>
     Ok(frame)
 }
 
-/// `later`: how many fields follow the seven that every hello has.
+/// `later`: how many fields follow the eight that every hello has.
 fn hello(reader: &mut Reader<'_>, later: &mut usize) -> Result<Frame, Malformed> {
     let account = AccountId::from_bytes(reader.exactly()?);
     let replica = ReplicaId::from_bytes(reader.exactly()?);
     let proof = Signature::from_bytes(reader.exactly()?);
     let (digest, members, counter) = (reader.exactly()?, reader.exactly()?, reader.uint()?);
+    let owes = reader.bool()?;
     let mut introduction = Vec::new();
     if *later > 0 {
         introduction = read_list(reader, super::MAX_INTRODUCTION, MAX_RECORD)?;
         *later -= 1;
     }
-    let hello = PeerHello { account, replica, digest, members, counter, introduction };
+    let hello = PeerHello { account, replica, digest, members, counter, owes, introduction };
     Ok(Frame::Hello(HelloFrame { hello, proof }))
 }
 
@@ -284,11 +308,18 @@ fn decode_exchange(kind: u8, reader: &mut Reader<'_>) -> Result<Frame, Malformed
             frame
         }
         0x14 => Frame::Known { changes: read_vector(reader)? },
-        _ => {
+        0x15 => {
             let later = reader.fields(1)?;
             let frame = Frame::Held { digest: reader.exactly()? };
             reader.skip(later)?;
             frame
+        }
+        _ => {
+            let mut names = Vec::new();
+            for _ in 0..reader.array(MAX_RECORDS)? {
+                names.push(reader.exactly()?);
+            }
+            Frame::Records { names }
         }
     })
 }
@@ -326,9 +357,16 @@ fn decode_bodies(kind: u8, reader: &mut Reader<'_>) -> Result<Frame, Malformed> 
             }
             (later, Frame::Chunk { number, offset, last, bytes: bytes.to_vec() })
         }
-        _ => {
+        0x24 => {
             let later = reader.fields(1)?;
             (later, Frame::Missing { number: reader.uint()? })
+        }
+        _ => {
+            let mut blobs = Vec::new();
+            for _ in 0..reader.array(MAX_WANTED)? {
+                blobs.push(BlobId::from_bytes(reader.exactly()?));
+            }
+            (0, Frame::Here { blobs })
         }
     };
     reader.skip(later)?;

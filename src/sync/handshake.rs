@@ -12,6 +12,8 @@ pub type Binding = [u8; 32];
 pub type Digest = [u8; 16];
 /// Names a set of membership records: the first bytes of their digest.
 pub type MembersDigest = [u8; 8];
+/// Names a membership record: the first bytes of its id.
+pub type RecordName = [u8; 16];
 /// Of each replica the number of its last change that is here: changes of one replica are a chain, so this
 /// says exactly which changes a causally closed set holds.
 pub type VersionVector = BTreeMap<ReplicaId, u64>;
@@ -57,8 +59,12 @@ pub struct Local {
     pub state: State,
     /// The first bytes of the membership digest.
     pub members: MembersDigest,
+    /// The names of its membership records, for a peer that has others.
+    pub records: Vec<RecordName>,
     /// The counter of its mod-sequences; both sides go on from the higher.
     pub counter: u64,
+    /// Whether bodies of what it shows have not arrived yet: a peer that has the same changes is still needed.
+    pub owes: bool,
     /// Membership records that a peer may lack and without which it would not know this replica: those of a restored
     /// store, which goes on under another id. At most [`MAX_INTRODUCTION`](super::MAX_INTRODUCTION).
     pub introduction: Vec<Vec<u8>>,
@@ -77,6 +83,8 @@ pub struct PeerHello {
     pub members: MembersDigest,
     /// The counter of its mod-sequences.
     pub counter: u64,
+    /// Whether it still waits for bodies.
+    pub owes: bool,
     /// Membership records that tell who it is. Not verified.
     pub introduction: Vec<Vec<u8>>,
 }
@@ -143,6 +151,7 @@ impl HelloFrame {
             digest: local.state.digest,
             members: local.members,
             counter: local.counter,
+            owes: local.owes,
             introduction: local.introduction.clone(),
         };
         let proof = key.sign(&transcript(&hello, side, binding));
@@ -161,5 +170,6 @@ fn transcript(hello: &PeerHello, side: Side, binding: &Binding) -> Vec<u8> {
     bytes.extend_from_slice(&hello.digest);
     bytes.extend_from_slice(&hello.members);
     bytes.extend_from_slice(&hello.counter.to_be_bytes());
+    bytes.push(u8::from(hello.owes));
     bytes
 }

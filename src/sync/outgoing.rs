@@ -42,6 +42,7 @@ pub(super) struct Outgoing {
     peer: VersionVector,
     /// What the peer was told that is here.
     told: VersionVector,
+    /// The state that it was told last.
     digest: Option<Digest>,
     compactor: Compactor,
 }
@@ -53,6 +54,14 @@ impl Outgoing {
         self.peer = state.changes.clone();
         self.told = state.changes.clone();
         self.digest = Some(state.digest);
+    }
+
+    /// The peer hears, by an acknowledgement, that what is here is what it has. The first *changes end* is due all the same.
+    pub(super) fn same(&mut self, state: &State) {
+        self.told(&state.changes);
+        if let Some(digest) = &mut self.digest {
+            *digest = state.digest;
+        }
     }
 
     /// Remembers what the peer was told.

@@ -11,10 +11,12 @@ use super::compact::Compactor;
 use super::error::{Fault, Misbehaved, Refusal, SessionError, Waiting};
 use super::event::Event;
 use super::frame::{Frame, HelloFrame, JoinFrame, batches};
-use super::handshake::{Binding, Digest, Join, Local, PeerHello, Side, State, VersionVector};
+use super::handshake::{Binding, Join, Local, PeerHello, Side, State, VersionVector};
 use super::outbox::Outbox;
 use super::outgoing::{Outgoing, OutgoingChange};
-use super::{BATCH, HELLO_TIMEOUT, MAX_FRAME, MAX_QUEUED, MAX_STRANGER_FRAME, MAX_TEXT, STALL_TIMEOUT};
+use super::{
+    BATCH, HELLO_TIMEOUT, MAX_FRAME, MAX_QUEUED, MAX_STRANGER_FRAME, MAX_TEXT, MAX_WANTED, STALL_TIMEOUT,
+};
 use crate::blob::BlobId;
 use crate::member::{MAX_RECORDS, SecretKey, TicketSecret};
 
@@ -63,9 +65,10 @@ pub struct Session {
     unpacker: Compactor,
     asking: Asking,
     serving: Serving,
-    /// The peer's version vector is due; ours may be sent once the membership was.
+    /// The names of the peer's membership records may come.
+    records_due: bool,
+    /// The peer's version vector is due.
     have_due: bool,
-    have_unsent: bool,
     changes_due: bool,
     records: usize,
     leaving: bool,
@@ -117,8 +120,8 @@ impl Session {
             unpacker: Compactor::default(),
             asking: Asking::default(),
             serving: Serving::default(),
+            records_due: false,
             have_due: false,
-            have_unsent: false,
             changes_due: false,
             records: 0,
             leaving: false,
@@ -201,6 +204,10 @@ impl Session {
                 }
                 self.events.push_back(Event::Members(records));
             }
+            Frame::Records { names } if self.records_due => {
+                self.records_due = false;
+                self.events.push_back(Event::MembersWanted { peer_has: names });
+            }
             Frame::Have { changes } if self.have_due => {
                 self.have_due = false;
                 self.outgoing.begin(&changes);
@@ -235,6 +242,7 @@ impl Session {
                 let event = self.asking.missing(number)?;
                 self.events.push_back(event);
             }
+            Frame::Here { blobs } => self.events.push_back(Event::Here(blobs)),
             Frame::Bye => {
                 self.phase = Phase::PeerDone;
                 self.leaving = true;
@@ -245,14 +253,7 @@ impl Session {
         Ok(())
     }
 
-    fn say_have(&mut self) {
-        if let Some(local) = self.local.as_ref().filter(|_| std::mem::take(&mut self.have_unsent)) {
-            self.outgoing.told(&local.state.changes);
-            self.outbox.control(&Frame::Have { changes: local.state.changes.clone() });
-        }
-    }
-
-    /// Sends encoded membership records: all when asked for, new ones at any time.
+    /// Sends encoded membership records: what the peer lacks when it asks, new ones at any time.
     pub fn offer_members(&mut self, records: Vec<Vec<u8>>) -> Result<(), SessionError> {
         if !self.open()? {
             return Ok(());
@@ -260,7 +261,6 @@ impl Session {
         for records in batches(records, MAX_RECORDS) {
             self.outbox.control(&Frame::Members { records });
         }
-        self.say_have();
         Ok(())
     }
 
@@ -294,12 +294,15 @@ impl Session {
         Ok(())
     }
 
-    /// Every body shown in the peer's state `digest` is durably here.
-    pub fn held(&mut self, digest: Digest) -> Result<(), SessionError> {
+    /// This side is in the peer's state now, and every change and body of it is durably here. The peer then knows what is
+    /// here: it is not told again.
+    pub fn held(&mut self, state: &State) -> Result<(), SessionError> {
         if !self.open()? {
             return Ok(());
         }
-        self.outbox.control(&Frame::Held { digest });
+        self.outgoing.same(state);
+        // Never before a *changes end* that was queued earlier and tells of an earlier state.
+        self.outbox.change(&Frame::Held { digest: state.digest });
         Ok(())
     }
 
@@ -343,6 +346,19 @@ impl Session {
             return Ok(());
         }
         self.serving.missing(blob, &mut self.outbox)
+    }
+
+    /// Tells of bodies that were missing and have arrived, at most [`MAX_WANTED`](super::MAX_WANTED) of them.
+    pub fn send_here(&mut self, blobs: Vec<BlobId>) -> Result<(), SessionError> {
+        if !self.open()? {
+            return Ok(());
+        }
+        if blobs.len() > MAX_WANTED {
+            return Err(SessionError::Misuse("more bodies at once than a peer may ask for"));
+        }
+        // Among the bodies: it must not overtake the word that they are missing.
+        self.outbox.body(&Frame::Here { blobs });
+        Ok(())
     }
 
     /// Says goodbye once everything is sent.
@@ -405,9 +421,7 @@ impl Session {
         if self.phase != Phase::Open || self.bye_queued {
             return None;
         }
-        if !self.have_unsent
-            && let Some(peer_has) = self.outgoing.ask(&self.outbox)
-        {
+        if let Some(peer_has) = self.outgoing.ask(&self.outbox) {
             return Some(Event::ChangesWanted { peer_has, room: MAX_QUEUED });
         }
         if self.asking.runs_low() {

@@ -1,15 +1,15 @@
 //! Peers that lie. Each ends its own conversation, changes nothing, and leaves the replica serving.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use postmerge::blob::{BlobId, Bundle};
 use postmerge::mailbox::{
     Change, Document, EntryId, Keyword, MailboxId, Message, Origin, Pack, Place, ReplicaId,
 };
-use postmerge::member::{Role, SecretKey};
+use postmerge::member::{Body, Record, Role, SecretKey};
 use postmerge::replica::{Link, LinkError};
-use postmerge::sync::{Event, Local, OutgoingChange, Session, SessionError, State};
+use postmerge::sync::{Event, Local, OutgoingChange, Session, SessionError, State, VersionVector};
 use sha2::{Digest, Sha256};
 
 use crate::pair::{Home, name};
@@ -18,12 +18,23 @@ use crate::pair::{Home, name};
 struct Rogue {
     session: Session,
     changes: Vec<OutgoingChange>,
+    records: Vec<Vec<u8>>,
     bundle: Option<Vec<u8>>,
 }
 
 impl Rogue {
     /// Takes over the identity of `guest`.
     fn new(guest: &Home, account: Option<[u8; 16]>, changes: Vec<OutgoingChange>) -> Rogue {
+        Rogue::that_has(guest, account, changes, BTreeMap::new())
+    }
+
+    /// One that says that it has `vector`.
+    fn that_has(
+        guest: &Home,
+        account: Option<[u8; 16]>,
+        changes: Vec<OutgoingChange>,
+        vector: VersionVector,
+    ) -> Rogue {
         let text = std::fs::read_to_string(guest.store().join("identity")).unwrap();
         let field =
             |name: &str| text.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim().to_owned();
@@ -33,13 +44,15 @@ impl Rogue {
         let local = Local {
             account,
             replica: guest.replica.id().unwrap(),
-            state: State::default(),
+            state: State { changes: vector, ..State::default() },
             members: [0; 8],
+            records: Vec::new(),
             counter: 0,
+            owes: false,
             introduction: Vec::new(),
         };
         let session = Session::initiate(local, &key, [4; 32], Duration::ZERO);
-        Rogue { session, changes, bundle: None }
+        Rogue { session, changes, records: Vec::new(), bundle: None }
     }
 
     /// Talks to `victim` until its side of the conversation ends; says how.
@@ -73,7 +86,9 @@ impl Rogue {
                 let key = peers.iter().find(|peer| peer.member.replica == victim_id).unwrap().member.key;
                 self.session.accept(&key, Duration::ZERO).unwrap();
             }
-            Event::MembersWanted => self.session.offer_members(Vec::new()).unwrap(),
+            Event::MembersWanted { .. } => {
+                self.session.offer_members(std::mem::take(&mut self.records)).unwrap();
+            }
             Event::ChangesWanted { .. } => {
                 let state = State { digest: [7; 16], ..State::default() };
                 self.session.offer_changes(std::mem::take(&mut self.changes), Some(state)).unwrap();
@@ -189,6 +204,67 @@ fn a_forgotten_member_is_refused_by_name() {
     victim.replica.forget(guest.replica.id().unwrap()).unwrap();
     let error = Rogue::new(&guest, None, Vec::new()).attack(&victim, &guest);
     assert!(error.to_string().contains("revoked"), "{error}");
+}
+
+#[test]
+fn a_peer_that_says_that_it_has_more_of_our_changes_must_bring_them() {
+    let (mut victim, guest) = victim();
+    victim.replica.create_mailbox(&name("Work"), None).unwrap();
+    let (before, id) = (victim.picture(), victim.replica.id().unwrap());
+    let rogue = Rogue::that_has(&guest, None, Vec::new(), BTreeMap::from([(id, 99)]));
+    let error = rogue.attack(&victim, &guest);
+    assert!(matches!(&error, LinkError::Peer { what } if what.contains("change 99")), "{error}");
+    assert_eq!(victim.replica.id().unwrap(), id, "a number is no evidence");
+    assert_unharmed(&mut victim, &before);
+    assert_eq!(victim.replica.id().unwrap(), id);
+}
+
+#[test]
+fn a_change_in_our_name_that_does_not_follow_ours_is_no_evidence() {
+    let (mut victim, guest) = victim();
+    victim.replica.create_mailbox(&name("Work"), None).unwrap();
+    let (before, id) = (victim.picture(), victim.replica.id().unwrap());
+    let status = victim.replica.status().unwrap();
+    let mut doc = Document::new(id);
+    let entry = EntryId::from_bytes([1; 16]);
+    for n in 1..=status.changes + 1 {
+        let place = Place { mailbox: MailboxId::inbox(), nonce: postmerge::mailbox::Nonce(n), renewal: 0 };
+        let Some(change) = doc.write(0, |writer| writer.place(entry, Some(place))) else { panic!() };
+        // All that the victim wrote is its own but what the guest did when it joined.
+        for deps in [None, Some(Document::genesis_heads())] {
+            let mut forged = outgoing(&change);
+            if let Some(deps) = deps {
+                let honest = automerge::Change::from_bytes(forged.bytes).unwrap();
+                let mut opened = honest.decode();
+                opened.deps = deps.into_iter().map(automerge::ChangeHash).collect();
+                forged.bytes = automerge::Change::from(opened).raw_bytes().to_vec();
+            }
+            let error = Rogue::new(&guest, None, vec![forged]).attack(&victim, &guest);
+            assert!(!matches!(error, LinkError::RolledBack), "{n}: {error}");
+            assert_eq!(victim.replica.id().unwrap(), id, "{n}: {error}");
+        }
+    }
+    assert_unharmed(&mut victim, &before);
+}
+
+#[test]
+fn membership_records_of_strangers_are_not_kept() {
+    let (victim, guest) = victim();
+    let log = || std::fs::read(victim.store().join("members")).unwrap();
+    let (before, stranger) = (log(), SecretKey::from_seed([66; 32]));
+    let sign = |author: ReplicaId| {
+        let body = Body::Address { addresses: vec!["mallory:1".into()] };
+        Record::sign(author, &stranger, &[], &body).unwrap().encoded().to_vec()
+    };
+    let mut rogue = Rogue::new(&guest, None, Vec::new());
+    rogue.records = vec![sign(ReplicaId::from_bytes([66; 16])), sign(guest.replica.id().unwrap())];
+    // What it is ended for comes after the records.
+    rogue.changes =
+        vec![outgoing(&forged(&guest, |writer| writer.place(EntryId::from_bytes([1; 16]), None)))];
+    *rogue.changes[0].bytes.last_mut().unwrap() ^= 1;
+    let error = rogue.attack(&victim, &guest);
+    assert!(matches!(error, LinkError::Peer { .. }), "{error}");
+    assert_eq!(log(), before);
 }
 
 #[test]

@@ -87,6 +87,14 @@ impl Home {
         (from.unwrap(), Link::respond(&with.replica, binding, Some(ours), Duration::ZERO))
     }
 
+    /// Both ends of a conversation that goes on.
+    pub(crate) fn live(&self, with: &Home) -> [Link; 2] {
+        let (peer, now, binding) = (with.replica.id().unwrap(), Duration::ZERO, [9; 32]);
+        let from =
+            Link::initiate(&self.replica, peer, Some(with.endpoint), binding, Stay::Live, now).unwrap();
+        [from, Link::respond(&with.replica, binding, Some(self.endpoint), now)]
+    }
+
     /// Closes the replica and opens it again.
     pub(crate) fn reopen(&mut self) {
         self.shut();
@@ -170,6 +178,28 @@ pub(crate) fn pump(from: Link, to: Link) -> Result<Vec<LinkEvent>, LinkError> {
             }
         }
     }
+}
+
+/// Carries what two live ends have to say until both are quiet, in pieces of at most `piece` bytes; gives the bytes that each
+/// sent. Both hear of every commit.
+pub(crate) fn exchange(ends: &mut [Link; 2], piece: usize, mut until: impl FnMut() -> bool) -> [usize; 2] {
+    let (now, mut sent) = (Duration::ZERO, [0; 2]);
+    let mut quiet = 0;
+    while quiet < 2 && !until() {
+        quiet += 1;
+        for side in 0..2 {
+            ends[side].wake(now).unwrap();
+            while let Some(bytes) = ends[side].poll_send(piece).unwrap() {
+                quiet = 0;
+                sent[side] += bytes.len();
+                ends[1 - side].receive(&bytes, now).unwrap();
+                if until() {
+                    return sent;
+                }
+            }
+        }
+    }
+    sent
 }
 
 pub(crate) fn copy_dir(from: &Path, to: &Path) {

@@ -1,9 +1,10 @@
 //! Two and more replicas: pairing, exchange, splits and healing.
 
 use postmerge::member::Role;
-use postmerge::replica::{Link, LinkEvent, Stay};
+use postmerge::replica::{Link, LinkError, LinkEvent, Stay};
+use postmerge::uid::KeywordChange;
 
-use crate::pair::{Home, copy_dir, name, pump};
+use crate::pair::{Home, copy_dir, exchange, name, pump};
 
 #[test]
 fn a_guest_joins_and_has_everything_with_the_same_uids() {
@@ -198,6 +199,129 @@ fn a_rollback_that_only_a_peer_can_notice_is_noticed_by_the_peer() {
     first.sync(&second);
     assert_eq!(first.picture(), second.picture());
     assert!(first.uid_of("INBOX", late).is_some());
+}
+
+/// A guest that has all changes of `first` and no body.
+fn without_bodies(first: &Home, role: Role, seed: u8) -> Home {
+    let (guest, (mut from, to)) = first.invite_linked(role, seed);
+    from.leave_bodies();
+    pump(from, to).unwrap();
+    guest
+}
+
+#[test]
+fn a_one_shot_waits_for_a_peer_that_fetches_the_bodies_of_an_earlier_sync() {
+    let first = Home::found(Role::Server);
+    for n in 0..300 {
+        first.append("INBOX", &format!("Subject: {n}\n\n"));
+    }
+    let second = without_bodies(&first, Role::Observer, 2);
+    assert_eq!(second.replica.status().unwrap().owed_bodies, 300);
+    assert_eq!(first.replica.digest().unwrap(), second.replica.digest().unwrap());
+    let events = first.sync(&second);
+    assert!(matches!(events[0], LinkEvent::Accepted { in_sync: true, .. }), "{events:?}");
+    assert_eq!(second.replica.status().unwrap().owed_bodies, 0);
+}
+
+#[test]
+fn a_body_that_a_peer_gets_later_is_passed_on_in_the_same_conversation() {
+    let first = Home::found(Role::Server);
+    let second = without_bodies(&first, Role::Server, 2);
+    let third = first.invite(Role::Observer, 3);
+    let late =
+        first.replica.append(&name("INBOX"), &b"Subject: late\n\n"[..], Default::default(), None).unwrap();
+    let (mut from, to) = second.links(&first);
+    from.leave_bodies();
+    pump(from, to).unwrap();
+    let mut live = third.live(&second);
+    exchange(&mut live, 16 << 10, || false);
+    assert!(!third.replica.has_body(late.blob).unwrap() && !second.replica.has_body(late.blob).unwrap());
+    second.sync(&first);
+    exchange(&mut live, 16 << 10, || false);
+    assert!(third.replica.has_body(late.blob).unwrap());
+    assert_eq!(third.replica.status().unwrap().owed_bodies, 0);
+    assert_eq!(live[0].peer_state(), Some(third.replica.digest().unwrap()));
+}
+
+#[test]
+fn a_body_that_somebody_waits_for_comes_before_the_others() {
+    let first = Home::found(Role::Server);
+    let entries: Vec<_> = (0..400)
+        .map(|n| {
+            let body = format!("Subject: {n}\n\n");
+            first.replica.append(&name("INBOX"), body.as_bytes(), Default::default(), Some(n)).unwrap()
+        })
+        .collect();
+    let second = without_bodies(&first, Role::Observer, 2);
+    let oldest = entries[0].blob;
+    let called = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let (told, replica) = (called.clone(), second.replica.clone());
+    let _subscription = second.replica.subscribe(move |_| {
+        told.fetch_or(replica.has_body(oldest).unwrap(), std::sync::atomic::Ordering::Relaxed);
+    });
+    let mut live = second.live(&first);
+    let replica = second.replica.clone();
+    exchange(&mut live, 256, || replica.has_body(entries[399].blob).unwrap());
+    assert!(!second.replica.want(oldest).unwrap());
+    exchange(&mut live, 256, || replica.has_body(oldest).unwrap());
+    assert!(called.load(std::sync::atomic::Ordering::Relaxed), "who waits is told at once");
+    let left = second.replica.status().unwrap().owed_bodies;
+    assert!(left > 80, "{left} others are left");
+    assert!(second.replica.want(oldest).unwrap(), "it is here");
+    exchange(&mut live, 16 << 10, || false);
+    assert_eq!(second.replica.status().unwrap().owed_bodies, 0);
+    assert_eq!(live[0].peer_state(), Some(second.replica.digest().unwrap()));
+}
+
+#[test]
+fn one_flag_change_weighs_little() {
+    let first = Home::found(Role::Server);
+    first.append("INBOX", "Subject: x\n\n");
+    let second = first.invite(Role::Server, 2);
+    second.sync(&first);
+    let mut live = second.live(&first);
+    exchange(&mut live, 16 << 10, || false);
+    let uid = first.replica.messages(&name("INBOX"), postmerge::mailbox::Uid::FIRST, 9).unwrap()[0].uid;
+    let seen = first.replica.mailbox(&name("INBOX")).unwrap().seen();
+    let change =
+        KeywordChange::Edit { set: ["\\Flagged".parse().unwrap()].into(), clear: Default::default() };
+    first.replica.store_keywords(seen, &[uid], &change, None).unwrap();
+    let sent = exchange(&mut live, 16 << 10, || false);
+    assert_eq!(first.replica.digest().unwrap(), second.replica.digest().unwrap());
+    assert_eq!(live[1].peer_state(), Some(first.replica.digest().unwrap()));
+    assert!(sent[0] <= 25 && sent.iter().sum::<usize>() <= 210, "{sent:?}");
+}
+
+#[test]
+fn a_peer_is_sent_only_the_membership_records_that_it_lacks() {
+    let first = Home::found(Role::Server);
+    let second = first.invite(Role::Server, 2);
+    let _others = [first.invite(Role::Observer, 3), first.invite(Role::Observer, 4)];
+    let log = std::fs::metadata(first.store().join("members")).unwrap().len() as usize;
+    let mut live = second.live(&first);
+    let sent = exchange(&mut live, 16 << 10, || false);
+    assert!(sent[0] < log / 2, "{} bytes of records and more, for nothing that {sent:?} lacks", log);
+    first.replica.announce(vec!["127.0.0.1:2".into()]).unwrap();
+    let sent = exchange(&mut live, 16 << 10, || false);
+    assert!(sent.iter().sum::<usize>() < log / 2, "{sent:?} of a log of {log}");
+    assert_eq!(first.replica.peers().unwrap().len(), second.replica.peers().unwrap().len());
+    assert_eq!(first.replica.digest().unwrap(), second.replica.digest().unwrap());
+    second.sync(&first);
+}
+
+#[test]
+fn a_replica_that_was_forgotten_hears_so() {
+    let first = Home::found(Role::Server);
+    let second = first.invite(Role::Observer, 2);
+    first.replica.forget(second.replica.id().unwrap()).unwrap();
+    let [mut from, mut to] = second.live(&first);
+    let now = std::time::Duration::ZERO;
+    let hello = from.poll_send(16 << 10).unwrap().unwrap();
+    assert!(to.receive(&hello, now).is_err());
+    let close = to.poll_send(16 << 10).unwrap().unwrap();
+    let error = from.receive(&close, now).unwrap_err();
+    assert!(matches!(error, LinkError::Revoked) && error.to_string().contains("was forgotten"), "{error}");
+    assert_eq!(from.poll_event(), Some(LinkEvent::Revoked));
 }
 
 /// Overwrites files without making new ones, and removes what the backup does not have.

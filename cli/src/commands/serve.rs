@@ -45,8 +45,8 @@ impl Serve {
             false => Some(Node::new(replica.clone(), self.bind(setup)?)),
         };
         let listens = node.as_ref().and_then(|node| node.endpoint().local_address().ok());
-        if let Some(listens) = listens {
-            self.announce(setup, &replica, listens)?;
+        if node.is_some() {
+            self.announce(setup, &replica)?;
         }
         let serving = Serving { node: node.clone(), listens };
         let control = Control::start(Arc::new(setup.clone()), replica.clone(), serving)?;
@@ -76,13 +76,10 @@ impl Serve {
 
     fn bind(&self, setup: &Setup) -> anyhow::Result<Endpoint> {
         let key = endpoint::read_key(&setup.store)?;
-        let wanted = self.listen.as_deref().or(setup.config.listen.as_deref());
-        let listen = wanted.unwrap_or(Config::LISTEN);
-        let address = listen.to_socket_addrs().ok().and_then(|mut found| found.next());
-        let address = address.with_context(|| format!("{listen:?} is not ADDR:PORT"))?;
+        let address = self.address(setup)?;
         match Endpoint::bind(address, &key, &setup.runtime) {
             // A machine without IPv6.
-            Err(_) if wanted.is_none() => {
+            Err(_) if self.listen.is_none() && setup.config.listen.is_none() => {
                 let any = SocketAddr::from(([0, 0, 0, 0], address.port()));
                 Ok(Endpoint::bind(any, &key, &setup.runtime)?)
             }
@@ -90,12 +87,22 @@ impl Serve {
         }
     }
 
-    /// Tells the peers where this replica is, if that is known for certain.
-    fn announce(&self, setup: &Setup, replica: &Replica, listens: SocketAddr) -> anyhow::Result<()> {
+    /// Where it is to listen.
+    fn address(&self, setup: &Setup) -> anyhow::Result<SocketAddr> {
+        let wanted = self.listen.as_deref().or(setup.config.listen.as_deref());
+        let listen = wanted.unwrap_or(Config::LISTEN);
+        let address = listen.to_socket_addrs().ok().and_then(|mut found| found.next());
+        address.with_context(|| format!("{listen:?} is not ADDR:PORT"))
+    }
+
+    /// Tells the peers where this replica is, if that is known for certain. A port that the system chose is another one next
+    /// time, and what is told to the peers stays in their log.
+    fn announce(&self, setup: &Setup, replica: &Replica) -> anyhow::Result<()> {
+        let listens = self.address(setup)?;
         let addresses = if !setup.config.addresses.is_empty() {
             super::peers::check(&setup.config.addresses)?;
             setup.config.addresses.clone()
-        } else if self.listen.is_some() && !listens.ip().is_unspecified() {
+        } else if self.listen.is_some() && !listens.ip().is_unspecified() && listens.port() != 0 {
             vec![listens.to_string()]
         } else {
             return Ok(());

@@ -31,6 +31,8 @@ struct Report {
     /// Active members other than this one.
     peers: usize,
     connected: usize,
+    /// Of those, with whom everything is exchanged.
+    in_sync: usize,
 }
 
 impl Status {
@@ -55,6 +57,7 @@ impl Status {
             digest: data_encoding::HEXLOWER.encode(&cx.replica.digest()?),
             peers: cx.replica.peers()?.iter().filter(|peer| active(peer)).count(),
             connected: states.iter().filter(|state| state.connected).count(),
+            in_sync: states.iter().filter(|state| state.in_sync).count(),
         };
         let code = if report.serving && report.ready { Code::DONE } else { Code::FAILED };
         if self.json {
@@ -69,8 +72,8 @@ impl Status {
             (None, true) => writeln!(out, "serving   offline")?,
             (None, false) => writeln!(out, "serving   no")?,
         }
-        let (peers, connected) = (count(report.peers as u64, "peer"), report.connected);
-        writeln!(out, "peers     {peers}, {connected} connected")?;
+        let peers = count(report.peers as u64, "peer");
+        writeln!(out, "peers     {peers}, {} connected, {} in sync", report.connected, report.in_sync)?;
         writeln!(out, "changes   {} (state {})", report.changes, &report.digest[..12])?;
         if report.owed_bodies > 0 {
             let bodies = count(report.owed_bodies, "message");

@@ -117,8 +117,11 @@ impl Sync {
         let (Some(to), Some(from)) = (&mut out, input) else { anyhow::bail!("the command has no pipes") };
         let peer = Some(member.replica);
         let result = stdio::converse(&cx.setup.runtime, &cx.replica, peer, Box::new(from), to);
-        // The command ends once its input does.
+        // The command ends once its input does; one that did not understand may well not.
         drop(out);
+        if result.is_err() {
+            child.kill()?;
+        }
         child.wait()?;
         let row = self.row(cx, &member, result)?;
         let code = if row.synced { Code::DONE } else { Code::FAILED };

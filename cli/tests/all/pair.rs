@@ -201,3 +201,24 @@ fn who_is_forgotten_is_sent_away() {
     let beta = peers.as_array().unwrap().iter().find(|peer| peer["name"] == "beta").unwrap().clone();
     assert_eq!(beta["status"], "forgotten");
 }
+
+#[test]
+fn a_port_that_the_system_chose_is_not_told_to_the_peers() {
+    let world = World::new();
+    world.ok("a", &["init", "--name", "alpha"]);
+    let serve = world.serve("a", &["--listen", "127.0.0.1:0"]);
+    let peers = world.json("a", &["peers", "--json"]);
+    assert_eq!(peers[0]["addresses"], serde_json::json!([]));
+    assert_eq!(serve.stop(), Some(0));
+}
+
+#[test]
+fn a_command_that_does_not_end_holds_nobody_up() {
+    let world = World::new();
+    let (_serve, ticket) = first(&world, "observer");
+    world.ok("b", &["join", &ticket, "--name", "beta"]);
+    let marker = world.path("it went on");
+    let command = format!("exec >&-; sleep 20; touch '{}'", marker.display());
+    world.run("b", &["sync", "--via", &command]).fails(1, "no postmerge answers");
+    assert!(!marker.exists(), "it was waited for");
+}

@@ -178,7 +178,7 @@ impl Session {
                 let blob = next.message.blob;
                 let Some(summary) = summaries(replica, &[blob])?.pop().flatten() else {
                     if run.awaited.is_none_or(|(awaited, _)| awaited != blob) {
-                        // replica.want(blob)?;
+                        replica.want(blob)?;
                         run.awaited = Some((blob, now + PATIENCE));
                     }
                     self.stale = false;

@@ -54,6 +54,36 @@ fn invite(members: &mut Members, inviter: u8, guest: u8, role: Role) -> Result<(
     add(members, inviter, &admission(guest, guest)).map(drop)
 }
 
+#[test]
+fn what_strangers_signed_is_left_out_and_what_members_did_is_kept() {
+    let mut log = founded(Role::Server);
+    invite(&mut log, 1, 2, Role::Server).unwrap();
+    invite(&mut log, 2, 3, Role::Observer).unwrap();
+    let whole = log.clone();
+    let address = Body::Address { addresses: vec!["somewhere:1".into()] };
+    let heads: Vec<RecordId> = log.heads.iter().copied().collect();
+    let by_stranger = Record::sign(replica(9), &key(9), &heads, &address).unwrap();
+    let wrong_key = Record::sign(replica(2), &key(9), &heads, &address).unwrap();
+    let too_early = Record::sign(replica(2), &key(2), &[], &address).unwrap();
+    let on_stranger = Record::sign(replica(2), &key(2), &[by_stranger.id()], &address).unwrap();
+    let junk = [by_stranger, wrong_key, too_early, on_stranger];
+    assert_eq!(log.take_in(junk).unwrap(), []);
+    assert_eq!(log.digest(), whole.digest());
+
+    // Two that were let in go on, and somebody revokes the one who let the other in without having seen the admission.
+    let mut other = founded(Role::Server);
+    let early: Vec<Record> = whole.in_order().into_iter().take(3).cloned().collect();
+    other.take_in(early).unwrap();
+    add(&mut other, 1, &Body::Revoke { replica: replica(2), last: None }).unwrap();
+    add(&mut log, 3, &address).unwrap();
+    let (ours, theirs): (Vec<Record>, Vec<Record>) =
+        (log.records().cloned().collect(), other.records().cloned().collect());
+    log.take_in(theirs).unwrap();
+    other.take_in(ours).unwrap();
+    assert_eq!(log.digest(), other.digest(), "what is void is kept by all or by none");
+    assert!(log.rejected().values().any(|reason| *reason == Rejection::NotAMember));
+}
+
 fn rejected(result: Result<RecordId, MemberError>) -> Rejection {
     match result {
         Err(MemberError::Rejected { reason }) => reason,

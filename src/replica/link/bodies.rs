@@ -4,24 +4,30 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 
 use super::{Link, LinkError, LinkEvent};
-use crate::blob::{BlobId, Bundle, MAX_SMALL};
+use crate::blob::{BlobId, Bundle, MAX_BLOB, MAX_SMALL};
 use crate::replica::ReplicaError;
 use crate::replica::owed::{self, Owed};
 use crate::store::StoreError;
-use crate::sync::{PIECE, Want, Wanted};
+use crate::sync::{MAX_WANTED, PIECE, Want, Wanted};
 
 /// What is being fetched from the peer.
 #[derive(Default)]
 pub(super) struct Fetching {
-    /// Asked for and not answered.
-    open: BTreeMap<BlobId, Owed>,
+    /// Asked for and not answered; without the debt where somebody could not wait for the list.
+    open: BTreeMap<BlobId, Option<Owed>>,
     /// Further messages with a body that was asked for.
     twins: BTreeMap<BlobId, Vec<Owed>>,
     /// The peer does not have these.
     missing: BTreeSet<BlobId>,
+    /// Of those, what the peer has got since: asked for before what the list says.
+    again: BTreeSet<BlobId>,
     /// Arrived, and still listed as owed.
     arrived: Vec<Owed>,
     arrived_bytes: u64,
+    /// Arrived, and nobody was told.
+    untold: Vec<BlobId>,
+    /// Whether something arrived whose place in the list was passed.
+    passed: bool,
     /// How far the list of what is owed was read.
     last: Option<Owed>,
     /// How many bodies are owed in all, and their bytes; counted when somebody asks.
@@ -33,6 +39,9 @@ pub(super) struct Fetching {
 /// Bodies after which the list of what is owed is brought up to date, and bytes.
 const NOTE_BODIES: usize = 1000;
 const NOTE_BYTES: u64 = 16 << 20;
+/// Bodies that a peer asked for in vain and is told about when they come: 2 MiB of names. For the rest it asks again when
+/// there are new changes, or in the next conversation.
+const MAX_SAID_MISSING: usize = 1 << 16;
 
 impl Fetching {
     pub(super) fn is_idle(&self) -> bool {
@@ -49,6 +58,7 @@ impl Fetching {
         self.left = None;
         // The peer may have got by now what it lacked.
         self.missing.clear();
+        self.again.clear();
     }
 }
 
@@ -59,10 +69,14 @@ impl Link {
             return Ok(());
         }
         let snapshot = self.replica.view()?;
-        let mut wants = Vec::new();
+        let mut wants = self.want_first()?;
         'fill: while wants.len() < self.session.want_room() {
             let part = owed::list(snapshot.tables(), self.fetching.last.as_ref(), 256)?;
             if part.is_empty() {
+                if self.fetching.is_idle() && std::mem::take(&mut self.fetching.passed) {
+                    self.fetching.last = None;
+                    continue;
+                }
                 break;
             }
             for body in part {
@@ -87,7 +101,7 @@ impl Link {
                     false => 0,
                 };
                 wants.push(Want { blob: body.blob, offset, at_most: body.size });
-                self.fetching.open.insert(body.blob, body);
+                self.fetching.open.insert(body.blob, Some(body));
             }
         }
         if !wants.is_empty() {
@@ -100,17 +114,56 @@ impl Link {
         Ok(())
     }
 
-    /// Acknowledges the peer's state, once no body of it is owed. Bodies are made durable first.
-    fn say_held(&mut self) -> Result<(), LinkError> {
-        let ours = self.replica.digest()?;
-        if self.peer_digest != Some(ours) || self.held_theirs == Some(ours) {
+    /// What goes before the list: bodies that somebody waits for, and those that the peer has got since it was asked.
+    fn want_first(&mut self) -> Result<Vec<Want>, LinkError> {
+        let mut first = self.replica.wanted()?;
+        first.retain(|blob| !self.fetching.missing.contains(blob));
+        first.extend(&self.fetching.again);
+        let mut wants = Vec::new();
+        let mut partials: Option<BTreeMap<BlobId, u64>> = None;
+        for blob in first {
+            if wants.len() == self.session.want_room() {
+                break;
+            }
+            self.fetching.again.remove(&blob);
+            if self.fetching.open.contains_key(&blob) || self.replica.has_body(blob)? {
+                continue;
+            }
+            let known = match &mut partials {
+                Some(known) => known,
+                none => {
+                    none.insert(self.bodies().partials().map_err(ReplicaError::from)?.into_iter().collect())
+                }
+            };
+            let offset = known.get(&blob).copied().unwrap_or(0);
+            wants.push(Want { blob, offset, at_most: MAX_BLOB });
+            self.fetching.open.insert(blob, None);
+        }
+        Ok(wants)
+    }
+
+    /// Asks for what somebody began to wait for.
+    pub(super) fn hurry(&mut self) -> Result<(), LinkError> {
+        let news =
+            |blob: &BlobId| !self.fetching.open.contains_key(blob) && !self.fetching.missing.contains(blob);
+        match self.replica.wanted()?.iter().any(news) {
+            true => self.want_more(),
+            false => Ok(()),
+        }
+    }
+
+    /// Acknowledges the peer's state, if it is that of this replica and no body of it is owed. Bodies are made durable first.
+    pub(super) fn say_held(&mut self) -> Result<(), LinkError> {
+        let snapshot = self.replica.view()?;
+        let ours = self.replica.state_at(&snapshot)?;
+        if self.peer_digest != Some(ours.digest) || self.held_theirs == Some(ours.digest) {
             return Ok(());
         }
-        let snapshot = self.replica.view()?;
         if self.replica.owed(&snapshot, 1)?.is_empty() {
             self.bodies().sync().map_err(ReplicaError::from)?;
-            self.session.held(ours)?;
-            self.held_theirs = Some(ours);
+            self.session.held(&ours)?;
+            self.held_theirs = Some(ours.digest);
+            self.incoming.unheld = false;
         }
         Ok(())
     }
@@ -126,8 +179,7 @@ impl Link {
             Err(LinkError::Replica(ReplicaError::Store(error @ StoreError::Damaged { .. }))) => {
                 // One rotten body must not keep the others from the peer.
                 tracing::error!(blob = %first.blob, %error, "a body cannot be read; `check` names all of them");
-                self.sent_missing = Some(self.now);
-                Ok(self.session.send_missing(first.blob)?)
+                self.say_missing(first.blob)
             }
             served => served,
         }
@@ -157,8 +209,35 @@ impl Link {
         if self.replica.has_body(first.blob)? {
             return self.stream(*first);
         }
+        self.say_missing(first.blob)
+    }
+
+    /// The peer is told once the body is here after all.
+    fn say_missing(&mut self, blob: BlobId) -> Result<(), LinkError> {
         self.sent_missing = Some(self.now);
-        Ok(self.session.send_missing(first.blob)?)
+        if self.said_missing.len() < MAX_SAID_MISSING {
+            self.said_missing.insert(blob);
+        }
+        Ok(self.session.send_missing(blob)?)
+    }
+
+    /// Tells the peer of bodies that it asked for in vain and that have arrived since.
+    pub(super) fn tell_here(&mut self) -> Result<(), LinkError> {
+        let news = self.replica.arrived_since(&mut self.arrivals);
+        let mut here = Vec::new();
+        for blob in news.unwrap_or_else(|| self.said_missing.iter().copied().collect()) {
+            if self.said_missing.contains(&blob) && self.replica.has_body(blob)? {
+                self.said_missing.remove(&blob);
+                here.push(blob);
+            }
+        }
+        for part in here.chunks(MAX_WANTED) {
+            self.session.send_here(part.to_vec())?;
+        }
+        if self.said_missing.is_empty() {
+            self.sent_missing = None;
+        }
+        Ok(())
     }
 
     /// Sends the next piece of a large body.
@@ -247,12 +326,30 @@ impl Link {
         Ok(())
     }
 
+    /// The peer has got bodies that it did not have when it was asked.
+    pub(super) fn take_here(&mut self, blobs: &[BlobId]) -> Result<(), LinkError> {
+        for blob in blobs {
+            if self.fetching.missing.remove(blob) {
+                self.fetching.again.insert(*blob);
+            }
+        }
+        self.want_more()
+    }
+
     fn arrived(&mut self, blob: BlobId) -> Result<(), LinkError> {
         let Some(body) = self.fetching.open.remove(&blob) else { return Ok(()) };
-        self.fetching.arrived_bytes += body.size;
-        self.fetching.arrived.push(body);
+        let hurried = self.replica.is_wanted(blob);
+        self.fetching.untold.push(blob);
+        match body {
+            Some(body) => {
+                self.fetching.arrived_bytes += body.size;
+                self.fetching.arrived.push(body);
+            }
+            None => self.fetching.passed = true,
+        }
         self.fetching.arrived.extend(self.fetching.twins.remove(&blob).unwrap_or_default());
-        if self.fetching.arrived.len() >= NOTE_BODIES || self.fetching.arrived_bytes >= NOTE_BYTES {
+        let many = self.fetching.untold.len().max(self.fetching.arrived.len()) >= NOTE_BODIES;
+        if hurried || many || self.fetching.arrived_bytes >= NOTE_BYTES {
             self.note_arrived()?;
         }
         if self.fetching.is_idle() {
@@ -265,6 +362,10 @@ impl Link {
     fn note_arrived(&mut self) -> Result<(), LinkError> {
         let arrived = std::mem::take(&mut self.fetching.arrived);
         let bytes = std::mem::take(&mut self.fetching.arrived_bytes);
+        let untold = std::mem::take(&mut self.fetching.untold);
+        if !untold.is_empty() {
+            self.replica.tell_arrived(untold);
+        }
         if arrived.is_empty() {
             return Ok(());
         }

@@ -1,9 +1,9 @@
 //! Changes on their way in and out of a conversation.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Link, LinkError, LinkEvent};
-use crate::mailbox::{Change, ReplicaId};
+use crate::mailbox::{Change, Document, ReplicaId};
 use crate::member::Role;
 use crate::replica::core::Core;
 use crate::replica::record::LocalRecord;
@@ -19,6 +19,8 @@ pub(super) struct Incoming {
     pub(super) counter: u64,
     /// Whether the peer was sent changes, so that it is to acknowledge their bodies.
     pub(super) sent: bool,
+    /// Whether this side was sent changes, and has not said since that their bodies are here.
+    pub(super) unheld: bool,
 }
 
 /// Bytes of changes that are committed together: memory stays bounded, and a first sync is not one commit a frame.
@@ -31,7 +33,6 @@ impl Link {
         peer_has: &BTreeMap<ReplicaId, u64>,
         room: usize,
     ) -> Result<(), LinkError> {
-        self.notice_rollback(peer_has)?;
         if self.outgoing.is_none() {
             let snapshot = self.replica.view()?;
             let missing = snapshot.tables().missing(peer_has).map_err(crate::replica::ReplicaError::from)?;
@@ -60,27 +61,9 @@ impl Link {
         Ok(self.session.offer_changes(changes, end)?)
     }
 
-    /// A peer that has more of this replica's changes than are here: the store was rolled back, and what it showed since is
-    /// unknown. It goes on as another replica, from the next conversation on.
-    fn notice_rollback(&mut self, peer_has: &BTreeMap<ReplicaId, u64>) -> Result<(), LinkError> {
-        let rolled_back = self.replica.with(|core| {
-            let own = core.identity.replica;
-            let here = core.store.reader()?.last_seq(own)?;
-            let rolled_back = peer_has.get(&own).is_some_and(|seq| *seq > here);
-            if rolled_back {
-                crate::replica::members::succeed(core)?;
-            }
-            Ok(rolled_back)
-        })?;
-        if rolled_back {
-            self.replica.tell(&[]);
-            return Err(LinkError::RolledBack);
-        }
-        Ok(())
-    }
-
     /// Vets changes and keeps them until they are committed.
     pub(super) fn take(&mut self, changes: Vec<Vec<u8>>) -> Result<(), LinkError> {
+        self.incoming.unheld |= !changes.is_empty();
         for bytes in changes {
             let change = Change::vet(&bytes).map_err(|fault| LinkError::Peer { what: fault.to_string() })?;
             self.incoming.bytes += bytes.len();
@@ -99,6 +82,7 @@ impl Link {
         if changes.is_empty() {
             return Ok(());
         }
+        self.notice_rollback(&changes)?;
         let counter = self.incoming.counter;
         let count = changes.len() as u64;
         let result = self.replica.with(|core| {
@@ -124,17 +108,65 @@ impl Link {
         Ok(())
     }
 
+    /// A peer that brings changes of this replica which are not here: the store was rolled back, and what it showed since is
+    /// unknown. It goes on as another replica, from the next conversation on, and takes in those changes then.
+    ///
+    /// That a peer says that it has them is not enough: a version vector is quickly damaged or made up, and a succession costs
+    /// each client its cache. The first of them must follow what this replica wrote last, which its own changes always do.
+    fn notice_rollback(&mut self, changes: &[Change]) -> Result<(), LinkError> {
+        let rolled_back = self.replica.with(|core| {
+            let own = core.identity.replica;
+            let reader = core.store.reader()?;
+            let here = reader.last_seq(own)?;
+            let beyond = |change: &&Change| change.replica() == own && change.seq() > here;
+            let Some(first) = changes.iter().find(beyond) else { return Ok(Ok(false)) };
+            let last = reader.change(own, here)?.map(|change| change.hash);
+            drop(reader);
+            if first.seq() != here + 1 || !follows(core.account()?.document(), changes, first, last) {
+                let what =
+                    format!("change {} of this replica, which does not follow what it wrote", first.seq());
+                return Ok(Err(LinkError::Peer { what }));
+            }
+            crate::replica::members::succeed(core)?;
+            Ok(Ok(true))
+        })??;
+        if rolled_back {
+            self.replica.tell(&[]);
+            return Err(LinkError::RolledBack);
+        }
+        Ok(())
+    }
+
+    /// A peer that has said all cannot have more of this replica's changes than are here.
+    fn check_claim(&self) -> Result<(), LinkError> {
+        let (own, here) = self.replica.with(|core| {
+            let own = core.identity.replica;
+            Ok((own, core.store.reader()?.last_seq(own)?))
+        })?;
+        match self.session.peer_has().get(&own) {
+            Some(seq) if *seq > here => {
+                let what = format!("the word that it has change {seq} of this replica, and not the change");
+                Err(LinkError::Peer { what })
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The peer has sent all it has. What is owed for it is asked for before the acknowledgement, so that a peer which leaves
     /// when it is acknowledged knows that it is still needed.
     pub(super) fn changes_end(&mut self, digest: Digest) -> Result<(), LinkError> {
         self.commit()?;
+        self.check_claim()?;
         self.peer_digest = Some(digest);
         self.heard_inviter()?;
         self.claim_for_others()?;
         self.fetching.look_again();
         self.want_more()?;
-        let known = self.replica.view()?.tables().vector().map_err(crate::replica::ReplicaError::from)?;
-        self.session.changes_known(known)?;
+        // If this side is where the peer is, bodies included, it has said so, and that says that the changes are here.
+        if self.held_theirs != Some(digest) {
+            let known = self.replica.view()?.tables().vector().map_err(crate::replica::ReplicaError::from)?;
+            self.session.changes_known(known)?;
+        }
         self.session.local_changed();
         Ok(())
     }
@@ -172,8 +204,22 @@ impl Link {
     }
 }
 
+/// Whether `change` and what of its past came with it lead to changes that are here, `last` among them or their past.
+fn follows(document: &Document, came: &[Change], change: &Change, last: Option<[u8; 32]>) -> bool {
+    let came: BTreeMap<[u8; 32], &Change> = came.iter().map(|change| (change.hash(), change)).collect();
+    let (mut next, mut seen, mut here) = (vec![change.hash()], BTreeSet::new(), Vec::new());
+    while let Some(hash) = next.pop() {
+        match came.get(&hash) {
+            _ if !seen.insert(hash) => {}
+            Some(change) => next.extend(change.deps()),
+            None => here.push(hash),
+        }
+    }
+    last.is_none_or(|last| document.leads_to(&here, &last)) && here.iter().all(|hash| document.has(hash))
+}
+
 impl crate::replica::Replica {
-    fn state_at(&self, snapshot: &crate::replica::read::Snapshot) -> Result<State, LinkError> {
+    pub(super) fn state_at(&self, snapshot: &crate::replica::read::Snapshot) -> Result<State, LinkError> {
         let heads = Core::heads(snapshot.tables())?;
         let members = self.with(|core| Ok(core.members.digest()))?;
         let changes = snapshot.tables().vector().map_err(crate::replica::ReplicaError::from)?;

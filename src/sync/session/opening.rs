@@ -111,12 +111,13 @@ impl Session {
         } else {
             self.have_due = true;
             self.changes_due = true;
-            self.have_unsent = true;
-            if peer.members == local.members {
-                self.say_have();
-            } else {
-                self.events.push_back(Event::MembersWanted);
+            // Before the version vector: what answers that may be by members of whom the peer has not heard.
+            if peer.members != local.members {
+                self.records_due = true;
+                self.outbox.control(&Frame::Records { names: local.records.clone() });
             }
+            self.outgoing.told(&local.state.changes);
+            self.outbox.control(&Frame::Have { changes: local.state.changes.clone() });
         }
         self.peer = Some(peer);
         let input = std::mem::take(&mut self.input);

@@ -25,6 +25,10 @@ pub(super) fn offer() -> OfferId {
     OfferId::from_bytes([3; 16])
 }
 
+fn name_of(record: &[u8]) -> RecordName {
+    *blake3::hash(record).as_bytes().first_chunk().unwrap()
+}
+
 /// A host: its changes name one body each.
 #[derive(Clone)]
 pub(super) struct Node {
@@ -103,6 +107,8 @@ impl Node {
             state: self.state(),
             members,
             counter: 1 << 36,
+            records: self.records.iter().map(|record| name_of(record)).collect(),
+            owes: false,
             introduction: Vec::new(),
         }
     }
@@ -209,7 +215,10 @@ impl Node {
                     session.hello(self.local(), &key(self.id), now)?;
                 }
                 Event::Accepted { in_sync } => self.trace.push(if in_sync { "in sync" } else { "differs" }),
-                Event::MembersWanted => session.offer_members(self.records.iter().cloned().collect())?,
+                Event::MembersWanted { peer_has } => {
+                    let lacks = self.records.iter().filter(|record| !peer_has.contains(&name_of(record)));
+                    session.offer_members(lacks.cloned().collect())?;
+                }
                 Event::Members(records) => self.records.extend(records),
                 Event::ChangesWanted { peer_has, room } => self.offer_changes(session, &peer_has, room),
                 Event::Changes(changes) => {
@@ -244,12 +253,20 @@ impl Node {
                     }
                 }
                 Event::Missing(_) => self.trace.push("missing"),
+                Event::Here(blobs) => {
+                    self.trace.push("here");
+                    self.owed.extend(blobs);
+                    self.fetch(session);
+                }
                 Event::Bye => self.trace.push("bye"),
             }
         }
         let complete = self.owed.is_empty() && session.want_room() == MAX_WANTED;
-        if let Some(digest) = self.peer_state.take_if(|_| complete) {
-            session.held(digest)?;
+        if complete && self.peer_state.is_some() {
+            let state = self.state();
+            if self.peer_state.take_if(|theirs| *theirs == state.digest).is_some() {
+                session.held(&state)?;
+            }
         }
         Ok(())
     }
