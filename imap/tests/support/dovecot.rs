@@ -72,6 +72,7 @@ impl Dovecot {
     }
 
     /// Lets the daemon own all mail.
+    #[allow(dead_code, reason = "only the bench brings mail along")]
     pub(crate) fn hand_over(&self) {
         if owner(self.dir.path()) == 0 {
             give(&self.dir.path().join("mail"));
