@@ -1,19 +1,26 @@
 //! A client between two servers that were apart: after the merge it has everything, once, whichever server it meets.
 
+use std::net::UdpSocket;
+
 use crate::imap::Message;
 use crate::program::{Kind, Program};
 use crate::server::{Server, add_user};
 use crate::session::{MAILBOXES, calm, fill, id, message, same};
 use crate::support::{World, until};
 
+/// Where alpha talks to its peer: a port that stays, since beta remembers it.
+fn peer_address() -> String {
+    UdpSocket::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).unwrap().to_string()
+}
+
 /// Two stores of one account with the same mail, and nobody serving.
-fn two_replicas(world: &World) {
+fn two_replicas(world: &World, address: &str) {
     world.ok("a", &["init", "--name", "alpha"]);
     add_user(world, "a");
     let alpha = Server::postmerge(world, "a");
     fill(&mut alpha.connect());
     drop(alpha);
-    let peer = world.serve("a", &["--listen", "127.0.0.1:0"]);
+    let peer = world.serve("a", &["--listen", address]);
     let ticket = world.ok("a", &["invite", "--role", "server"]).trim().to_owned();
     world.ok("b", &["join", &ticket, "--name", "beta"]);
     add_user(world, "b");
@@ -21,8 +28,8 @@ fn two_replicas(world: &World) {
 }
 
 /// Lets both exchange everything, claims of UIDs included.
-fn heal(world: &World) {
-    let peer = world.serve("a", &["--listen", "127.0.0.1:0"]);
+fn heal(world: &World, address: &str) {
+    let peer = world.serve("a", &["--listen", address]);
     until("both to show the same", || {
         world.view("a");
         world.ok("b", &["sync"]);
@@ -116,7 +123,8 @@ fn compare(world: &World, store: &str, server: &Server, client: &Program) {
 
 fn split_and_heal(kind: Kind) {
     let world = World::new();
-    two_replicas(&world);
+    let address = peer_address();
+    two_replicas(&world, &address);
     let alpha = Server::postmerge(&world, "a");
     let client = Program::new(kind, &alpha);
     client.run();
@@ -124,7 +132,7 @@ fn split_and_heal(kind: Kind) {
     drop(alpha);
 
     go_apart(&world, &client);
-    heal(&world);
+    heal(&world, &address);
     let alpha = Server::postmerge(&world, "a");
     client.roam(&alpha);
     client.run();
