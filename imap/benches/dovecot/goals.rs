@@ -149,7 +149,7 @@ impl Bench<'_> {
         table.row(
             "– changes in the document",
             Unit::Count,
-            Goal::Value(1.0),
+            Goal::Exactly(1.0),
             written.map(|n| n as f64),
             None,
         );

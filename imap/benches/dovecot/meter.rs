@@ -110,6 +110,8 @@ pub(crate) enum Goal {
     /// So many times Dovecot's.
     Dovecot(f64),
     Value(f64),
+    /// Neither more nor less.
+    Exactly(f64),
     None,
 }
 
@@ -130,6 +132,7 @@ impl Table {
         dovecot: Option<f64>,
     ) {
         let (limit, words) = match goal {
+            Goal::Exactly(value) => (Some(value), unit.show(value)),
             Goal::Dovecot(1.0) => (dovecot, "≤ Dovecot's".to_owned()),
             Goal::Dovecot(times) => (dovecot.map(|value| value * times), format!("≤ {times} × Dovecot's")),
             Goal::Value(limit) => (Some(limit), format!("≤ {}", unit.show(limit))),
@@ -137,11 +140,15 @@ impl Table {
         };
         let show = |value: Option<f64>| value.map_or("–".to_owned(), |value| unit.show(value));
         let reached = match (ours, limit) {
-            (Some(ours), Some(limit)) if ours <= limit => "yes",
+            (Some(ours), Some(limit)) if ours == limit => "yes",
+            (Some(ours), Some(limit)) if ours < limit && !matches!(goal, Goal::Exactly(_)) => "yes",
             (Some(_), Some(_)) => "**no**",
             _ => "–",
         };
-        let line = format!("| {what} | {words} | {} | {} | {reached} |", show(ours), show(dovecot));
+        let ratio =
+            ours.zip(dovecot).map_or("–".to_owned(), |(ours, theirs)| format!("{:.2}", ours / theirs));
+        let (ours, dovecot) = (show(ours), show(dovecot));
+        let line = format!("| {what} | {words} | {ours} | {dovecot} | {ratio} | {reached} |");
         eprintln!("{line}");
         self.lines.push(line);
     }
@@ -152,7 +159,8 @@ impl Table {
     }
 
     pub(crate) fn markdown(&self) -> String {
-        let mut out = String::from("| | goal | postmerge | Dovecot | reached |\n|---|---|---|---|---|\n");
+        let mut out =
+            String::from("| | goal | postmerge | Dovecot | ratio | reached |\n|---|---|---|---|---|---|\n");
         for line in &self.lines {
             let _ = writeln!(out, "{line}");
         }
