@@ -256,7 +256,7 @@ mod tests {
             let store =
                 || StoreError::Io { action: "open", path: "/mail/lock".into(), source: Error::from(kind) };
             for error in [anyhow::Error::from(store()), ReplicaError::Store(store()).into()] {
-                let failure = Failure::of(&error);
+                let failure = Failure::of(&error, "serve");
                 assert_eq!(
                     failure.causes,
                     ["cannot open /mail/lock".to_owned(), Error::from(kind).to_string()]

@@ -1,0 +1,166 @@
+//! A client between two servers that were apart: after the merge it has everything, once, whichever server it meets.
+
+use std::net::UdpSocket;
+
+use crate::imap::Message;
+use crate::program::{Kind, Program};
+use crate::server::{Server, add_user};
+use crate::session::{MAILBOXES, calm, fill, id, message, same};
+use crate::support::{World, until};
+
+/// Where alpha talks to its peer: a port that stays, since beta remembers it.
+fn peer_address() -> String {
+    UdpSocket::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).unwrap().to_string()
+}
+
+/// Two stores of one account with the same mail, and nobody serving.
+fn two_replicas(world: &World, address: &str) {
+    world.ok("a", &["init", "--name", "alpha"]);
+    add_user(world, "a");
+    let alpha = Server::postmerge(world, "a");
+    fill(&mut alpha.connect());
+    drop(alpha);
+    let peer = world.serve("a", &["--listen", address]);
+    let ticket = world.ok("a", &["invite", "--role", "server"]).trim().to_owned();
+    world.ok("b", &["join", &ticket, "--name", "beta"]);
+    add_user(world, "b");
+    assert_eq!(peer.stop(), Some(0));
+}
+
+/// Lets both exchange everything, claims of UIDs included.
+fn heal(world: &World, address: &str) {
+    let peer = world.serve("a", &["--listen", address]);
+    until("both to show the same", || {
+        world.view("a");
+        world.ok("b", &["sync"]);
+        world.view("b");
+        world.ok("b", &["sync"]);
+        world.status("a", "digest") == world.status("b", "digest")
+    });
+    assert_eq!(peer.stop(), Some(0));
+}
+
+/// What a store holds, asked without IMAP.
+fn held(world: &World, store: &str, mailbox: &str) -> Vec<Message> {
+    let name = if mailbox.starts_with("Entw") { "Entwürfe" } else { mailbox };
+    let rows = world.json(store, &["messages", name, "--json"]);
+    let mut held: Vec<Message> = rows
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| {
+            let body = world.ok(store, &["body", row["entry"].as_str().unwrap()]);
+            let flags = row["flags"].as_array().unwrap().iter().map(|flag| flag.as_str().unwrap().to_owned());
+            (crate::imap::message_id(&body), flags.collect())
+        })
+        .collect();
+    held.sort();
+    held
+}
+
+/// Mail and changes at both while they are apart: the next UID of INBOX is wanted twice.
+fn go_apart(world: &World, client: &Program) {
+    let alpha = Server::postmerge(world, "a");
+    let mut imap = alpha.connect();
+    for n in 0..3 {
+        imap.append("INBOX", "", &message(&format!("at-alpha-{n}")));
+    }
+    imap.command("SELECT INBOX");
+    let (one, two) = (imap.uid(&id("inbox-1")), imap.uid(&id("inbox-2")));
+    imap.command(&format!("UID STORE {one} +FLAGS (\\Flagged)"));
+    imap.command(&format!("UID MOVE {two} Work"));
+    // The client learns of alpha's side, and adds to it.
+    client.roam(&alpha);
+    client.set_letters("Work", &id("work-1"), "FS");
+    client.add("INBOX", &message("by-the-client"));
+    client.run();
+    same(&alpha, client);
+    drop((imap, alpha));
+
+    let beta = Server::postmerge(world, "b");
+    let mut imap = beta.connect();
+    for n in 0..3 {
+        imap.append("INBOX", "\\Seen", &message(&format!("at-beta-{n}")));
+    }
+    imap.command("SELECT INBOX");
+    let (one, two, three) = (imap.uid(&id("inbox-1")), imap.uid(&id("inbox-2")), imap.uid(&id("inbox-3")));
+    imap.command(&format!("UID STORE {one} +FLAGS (\\Answered)"));
+    // The same message goes elsewhere: one place wins, and there is one message.
+    imap.command(&format!("UID MOVE {two} Entw&APw-rfe"));
+    imap.command(&format!("UID STORE {three} +FLAGS.SILENT (\\Deleted)"));
+    imap.command(&format!("UID EXPUNGE {three}"));
+}
+
+/// What must be there after the merge, each once.
+fn expected() -> Vec<String> {
+    let mut ids: Vec<String> = ["inbox", "work", "entw"]
+        .iter()
+        .flat_map(|mailbox| (1..=4).map(move |n| id(&format!("{mailbox}-{n}"))))
+        .filter(|shown| *shown != id("inbox-3"))
+        .chain((0..3).flat_map(|n| [id(&format!("at-alpha-{n}")), id(&format!("at-beta-{n}"))]))
+        .chain([id("by-the-client")])
+        .collect();
+    ids.sort();
+    ids
+}
+
+/// The client's Maildir against the store and the server.
+fn compare(world: &World, store: &str, server: &Server, client: &Program) {
+    same(server, client);
+    let mut all = Vec::new();
+    for mailbox in MAILBOXES {
+        let shown = client.look(mailbox);
+        if mailbox == "INBOX" {
+            let both = (id("inbox-1"), ["\\Answered", "\\Flagged"].map(str::to_owned).into());
+            assert!(shown.contains(&both), "a flag of one side is lost: {shown:?}");
+        }
+        assert_eq!(shown, held(world, store, mailbox), "{mailbox}: client left, store right");
+        all.extend(shown.into_iter().map(|(id, _)| id));
+    }
+    all.sort();
+    assert_eq!(all, expected(), "left is what the client has");
+}
+
+fn split_and_heal(kind: Kind) {
+    let world = World::new();
+    let address = peer_address();
+    two_replicas(&world, &address);
+    let alpha = Server::postmerge(&world, "a");
+    let client = Program::new(kind, &alpha);
+    client.run();
+    same(&alpha, &client);
+    drop(alpha);
+
+    go_apart(&world, &client);
+    heal(&world, &address);
+    let alpha = Server::postmerge(&world, "a");
+    client.roam(&alpha);
+    client.run();
+    compare(&world, "a", &alpha, &client);
+    calm(&client);
+    drop(alpha);
+
+    // The other server is the same mailbox: nothing is fetched again.
+    let beta = Server::postmerge(&world, "b");
+    client.roam(&beta);
+    calm(&client);
+    compare(&world, "b", &beta, &client);
+}
+
+#[test]
+#[ignore = "needs mbsync"]
+fn mbsync_across_a_merge() {
+    split_and_heal(Kind::Mbsync);
+}
+
+#[test]
+#[ignore = "needs offlineimap"]
+fn offlineimap_across_a_merge() {
+    split_and_heal(Kind::OfflineImap);
+}
+
+#[test]
+#[ignore = "needs python3"]
+fn imaplib_across_a_merge() {
+    split_and_heal(Kind::Imaplib);
+}
