@@ -233,7 +233,10 @@ fn node(error: &NodeError) -> (Option<String>, Code) {
         }
         NodeError::Net(NetError::WrongPeer { .. }) => "the address belongs to another machine now",
         NodeError::NoAddress(_) => "the peer says where it is with `postmerge peers set-address HOST:PORT`",
-        NodeError::Link(LinkError::Revoked) => "export what you need and join anew",
+        NodeError::Link(LinkError::Revoked) => {
+            "`postmerge export` still writes out what it holds; to take part again, join in another directory with a new \
+             ticket"
+        }
         NodeError::Link(LinkError::Session(SessionError::Refused {
             refusal:
                 Refusal::TicketUsed | Refusal::TicketExpired | Refusal::TicketAltered | Refusal::TicketUnknown,

@@ -9,7 +9,7 @@
 //! |---|---|
 //! | `scan` | lines to a tree of parts with offsets: the only parser of whole bodies |
 //! | `summary`, `parts`, `wire` | what is kept of a body, and its bytes |
-//! | `header`, `content`, `address`, `envelope`, `structure`, `encode` | header fields to IMAP's text |
+//! | `header`, `content`, `address`, `envelope`, `structure` | header fields to IMAP's text |
 //! | `section`, `crlf`, `transfer` | which bytes a section is, and reading them |
 //! | `words`, `charset`, `date`, `subject`, `preview` | what a person reads in them |
 //! | `search`, `sort`, `thread` | what is asked of many messages |
@@ -25,7 +25,6 @@ mod charset;
 mod content;
 mod crlf;
 mod date;
-mod encode;
 mod envelope;
 mod header;
 pub mod limits;

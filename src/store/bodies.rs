@@ -1,7 +1,6 @@
 //! Message bodies: small ones in pack segments, large ones in files of their own.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use crate::blob::{BlobId, Bundle, Bundler, MAX_BLOB, MAX_SMALL, OpenBundle};
 
-use super::disk::{Disk, DiskFile};
+use super::disk::{Disk, DiskFile, entries};
 use super::index::{BODIES, Index, failed};
 use super::large::{self, BodyReader};
 use super::pack::{self, Location, PackEnd, SEGMENT_BYTES, SEGMENT_HEADER};
@@ -78,10 +77,14 @@ pub(crate) struct Synced {
 /// Segments kept open for reading, to bound file descriptors.
 const MAX_OPEN: usize = 32;
 
+/// What is beside the packs. Each may be empty, and what copies a store may leave empty directories out.
+const DIRS: [&str; 3] = ["large", "partial", "tmp"];
+
 impl BodyStore {
     pub(crate) fn create(dir: &Path, disk: &Disk) -> Result<(), StoreError> {
-        for dir in [dir.to_owned(), dir.join("large"), dir.join("partial"), dir.join("tmp")] {
-            disk.create_dir(&dir)?;
+        disk.create_dir(dir)?;
+        for name in DIRS {
+            disk.create_dir(&dir.join(name))?;
         }
         disk.sync_dir(dir)
     }
@@ -98,8 +101,11 @@ impl BodyStore {
         let writes = !disk.is_read_only();
         let tmp = dir.join("tmp");
         if writes {
-            for entry in fs::read_dir(&tmp).map_err(StoreError::io("list", &tmp))? {
-                disk.remove(&entry.map_err(StoreError::io("list", &tmp))?.path())?;
+            if !DIRS.iter().all(|name| dir.join(name).is_dir()) {
+                BodyStore::create(dir, disk)?;
+            }
+            for entry in entries(&tmp)? {
+                disk.remove(&entry?.path())?;
             }
         }
         // A process that was killed may have written records without a sync.
@@ -295,8 +301,8 @@ impl BodyStore {
     pub fn partials(&self) -> Result<Vec<(BlobId, u64)>, StoreError> {
         let dir = self.0.dir.join("partial");
         let mut found = Vec::new();
-        for entry in fs::read_dir(&dir).map_err(StoreError::io("list", &dir))? {
-            let entry = entry.map_err(StoreError::io("list", &dir))?;
+        for entry in entries(&dir)? {
+            let entry = entry?;
             let length = entry.metadata().map_err(StoreError::io("measure", &dir))?.len();
             let id = entry.file_name().to_str().and_then(|name| name.parse().ok());
             found.extend(id.map(|id| (id, length)));

@@ -2,14 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::blob::{BlobId, Bundle};
 use crate::mailbox::ReplicaId;
 
-use super::disk::Disk;
+use super::disk::{Disk, entries};
 use super::frame::{self, ReadGroup, Record};
 use super::index::Index;
 use super::large::{self, BodyReader};
@@ -263,7 +262,7 @@ pub(crate) struct Meter<'a> {
 
 impl Meter<'_> {
     pub(crate) fn file(&mut self, path: &Path) {
-        self.done += fs::metadata(path).map_or(0, |meta| meta.len());
+        self.done += std::fs::metadata(path).map_or(0, |meta| meta.len());
         (self.progress)(Progress { path: path.to_owned(), done: self.done });
     }
 }
@@ -445,10 +444,9 @@ fn check_large(
 pub(crate) fn large_bodies(dir: &Path) -> Result<Vec<BlobId>, StoreError> {
     let mut ids = Vec::new();
     let dir = dir.join("large");
-    for bucket in fs::read_dir(&dir).map_err(StoreError::io("list", &dir))? {
-        let bucket = bucket.map_err(StoreError::io("list", &dir))?.path();
-        for entry in fs::read_dir(&bucket).map_err(StoreError::io("list", &bucket))? {
-            let name = entry.map_err(StoreError::io("list", &bucket))?.file_name();
+    for bucket in entries(&dir)? {
+        for entry in entries(&bucket?.path())? {
+            let name = entry?.file_name();
             ids.extend(name.to_str().and_then(|name| name.parse::<BlobId>().ok()));
         }
     }

@@ -181,6 +181,18 @@ impl Disk {
     }
 }
 
+/// What is in a directory; nothing if it is not there, since what copies a store may leave empty directories out.
+pub(crate) fn entries(
+    dir: &Path,
+) -> Result<impl Iterator<Item = Result<fs::DirEntry, StoreError>>, StoreError> {
+    let found = match fs::read_dir(dir) {
+        Ok(found) => Some(found),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => return Err(StoreError::io("list", dir)(error)),
+    };
+    Ok(found.into_iter().flatten().map(move |entry| entry.map_err(StoreError::io("list", dir))))
+}
+
 /// The files of a directory whose name is `NNNNNNNN.<extension>`, by number.
 pub(crate) fn numbered(dir: &Path, extension: &str) -> Result<Vec<u32>, StoreError> {
     let mut numbers = Vec::new();

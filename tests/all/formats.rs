@@ -1,13 +1,14 @@
 //! Stores that older versions wrote are read as they were meant.
 
-use std::collections::BTreeMap;
-use std::path::Path;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 
 use data_encoding::BASE32_NOPAD;
-use postmerge::mailbox::Uid;
+use postmerge::mailbox::{Keyword, Uid, UidValidity};
 use postmerge::member::Role;
-use postmerge::replica::Replica;
+use postmerge::replica::{ImportMessage, Replica};
 use postmerge::store::{Level, Store};
+use postmerge::uid::KeywordChange;
 use tempfile::TempDir;
 
 use crate::pair::{Home, copy_dir, name};
@@ -33,7 +34,7 @@ fn shown_in_v1() -> BTreeMap<String, Mailbox> {
         ),
         (
             "Archive",
-            103_872,
+            73_446,
             4,
             true,
             vec![
@@ -42,10 +43,10 @@ fn shown_in_v1() -> BTreeMap<String, Mailbox> {
                 message(3, 1_000_000_002, "$Forwarded work", "two"),
             ],
         ),
-        ("Entwürfe/日本", 70_681, 2, false, vec![message(1, -1, "\\Draft", "draft")]),
+        ("Entwürfe/日本", 125_896, 2, false, vec![message(1, -1, "\\Draft", "draft")]),
         (
             "INBOX",
-            106_516,
+            97_257,
             65,
             false,
             vec![
@@ -55,7 +56,7 @@ fn shown_in_v1() -> BTreeMap<String, Mailbox> {
                 message(64, 1_000_000_006, "", "six"),
             ],
         ),
-        ("New", 130_677, 1, false, vec![]),
+        ("New", 74_110, 1, false, vec![]),
     ];
     mailboxes
         .into_iter()
@@ -82,12 +83,13 @@ fn shown(replica: &Replica) -> BTreeMap<String, Mailbox> {
     mailboxes
 }
 
-/// A copy of a fixture, with the empty directories that a repository cannot hold.
+fn fixtures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures")
+}
+
+/// A copy of a fixture. It lacks the empty directories, which a repository cannot hold.
 fn fixture(version: &str, dir: &Path) {
-    copy_dir(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(version), dir);
-    for empty in ["large", "partial", "tmp"] {
-        std::fs::create_dir(dir.join("bodies").join(empty)).unwrap();
-    }
+    copy_dir(&fixtures().join(version), dir);
 }
 
 /// Makes the copy the place that the replica lives in: else it is taken for a restored one, and rightly.
@@ -95,11 +97,98 @@ fn settle(dir: &Path) {
     let instance = Store::open(dir).unwrap().instance();
     let path = dir.join("identity");
     let text = std::fs::read_to_string(&path).unwrap();
-    let lines = text.lines().map(|line| match line.starts_with("instance ") {
-        true => format!("instance {}\n", BASE32_NOPAD.encode(&instance.0).to_ascii_lowercase()),
+    let base32 = |bytes: &[u8]| BASE32_NOPAD.encode(bytes).to_ascii_lowercase();
+    let (told, _) = text.split_once("check ").unwrap();
+    let lines = told.lines().map(|line| match line.starts_with("instance ") {
+        true => format!("instance {}\n", base32(&instance.0)),
         false => format!("{line}\n"),
     });
-    std::fs::write(&path, lines.collect::<String>()).unwrap();
+    let told: String = lines.collect();
+    let check = base32(&blake3::hash(told.as_bytes()).as_bytes()[..8]);
+    std::fs::write(&path, format!("{told}check {check}\n")).unwrap();
+}
+
+fn text(subject: &str) -> String {
+    let rest = if subject == "four" { "the same line again\n".repeat(200) } else { String::new() };
+    format!("From: a@example.org\nSubject: {subject}\n\n{rest}")
+}
+
+fn deliver(home: &Home, mailbox: &str, date: i64, subject: &str) {
+    let body = text(subject);
+    home.replica.append(&name(mailbox), body.as_bytes(), Default::default(), Some(date)).unwrap();
+}
+
+fn keywords(texts: &[&str]) -> BTreeSet<Keyword> {
+    texts.iter().map(|text| text.parse().unwrap()).collect()
+}
+
+fn flag(home: &Home, mailbox: &str, uid: u32, set: &[&str]) {
+    let change = KeywordChange::Edit { set: keywords(set), clear: BTreeSet::new() };
+    let seen = home.replica.mailbox(&name(mailbox)).unwrap().seen();
+    home.replica.store_keywords(seen, &[Uid::new(uid).unwrap()], &change, None).unwrap();
+}
+
+/// Mailboxes that come, are renamed and go; a folder that a Dovecot kept; messages in INBOX with UIDs 1 to 5.
+fn fill(home: &Home) {
+    let replica = &home.replica;
+    let adopt = (UidValidity::new(1_234_567).unwrap(), 5000);
+    let mut importer = replica.import(&name("Adopted"), Some(adopt), false, false).unwrap();
+    for (uid, internal_date) in [(7, 1_000_000_007), (9, 1_000_000_009), (4000, 1_000_000_000)] {
+        let keywords = keywords(&["\\Flagged", "\\Seen", "work"]);
+        let message = ImportMessage { internal_date, keywords, uid: Uid::new(uid) };
+        importer.add(message, text(&format!("adopted {uid}")).as_bytes()).unwrap();
+    }
+    assert!(importer.finish().unwrap().adopts_uids);
+    for (date, subject) in (1_000_000_001..).zip(["one", "two", "three", "four", "five"]) {
+        deliver(home, "INBOX", date, subject);
+    }
+    for mailbox in ["Old", "Gone", "Drafts/日本"] {
+        replica.create_mailbox(&name(mailbox), None).unwrap();
+    }
+    deliver(home, "Gone", 0, "gone");
+    replica.delete_mailbox(&name("Gone")).unwrap();
+    deliver(home, "Drafts/日本", -1, "draft");
+    flag(home, "Drafts/日本", 1, &["\\Draft"]);
+    replica.rename_mailbox(&name("Drafts/日本"), &name("Entwürfe/日本")).unwrap();
+    replica.rename_mailbox(&name("Old"), &name("Archive")).unwrap();
+    replica.set_subscribed(&name("Archive"), true).unwrap();
+}
+
+/// Makes `v1` anew with other keys, after which the account's id and the UIDVALIDITYs above are others too. For as long as
+/// 0.1 is not released: then its stores are what they are.
+#[test]
+#[ignore = "writes tests/fixtures/v1"]
+fn make_version_1() {
+    let mut first = Home::found(Role::Server);
+    let uids = |uids: &[u32]| uids.iter().map(|uid| Uid::new(*uid).unwrap()).collect::<Vec<_>>();
+    fill(&first);
+    let second = first.invite_named(Role::Server, 2, "second");
+    let third = first.invite_named(Role::Observer, 3, "third");
+    // Both flag the same message, and the second server delivers from its own block of UIDs.
+    deliver(&second, "INBOX", 1_000_000_006, "six");
+    flag(&second, "INBOX", 2, &["work"]);
+    flag(&first, "INBOX", 2, &["$Forwarded"]);
+    flag(&first, "INBOX", 1, &["\\Flagged"]);
+    second.sync(&first);
+    let inbox = first.replica.mailbox(&name("INBOX")).unwrap().seen();
+    first.replica.move_to(inbox, &uids(&[3]), &name("Archive")).unwrap();
+    // Closing writes the snapshot. What follows is in the log alone.
+    first.reopen();
+    first.replica.copy(inbox, &uids(&[1, 2]), &name("Archive")).unwrap();
+    first.replica.expunge(inbox, &uids(&[5])).unwrap();
+    first.replica.create_mailbox(&name("New"), None).unwrap();
+    first.replica.forget(third.replica.id().unwrap()).unwrap();
+    eprintln!("account {}, {:#?}", first.replica.account(), shown(&first.replica));
+
+    let target = fixtures().join("v1");
+    std::fs::remove_dir_all(&target).unwrap();
+    copy_dir(&first.store(), &target);
+    for left_out in ["lock", "index.redb"] {
+        std::fs::remove_file(target.join(left_out)).unwrap();
+    }
+    for empty in ["large", "partial", "tmp"] {
+        std::fs::remove_dir(target.join("bodies").join(empty)).unwrap();
+    }
 }
 
 #[test]
@@ -114,9 +203,8 @@ fn version_1_shows_what_it_showed() {
     assert_eq!(shown(&replica), shown_in_v1());
     let four = replica.messages(&name("INBOX"), Uid::new(4).unwrap(), 1).unwrap()[0].entry;
     let body = std::io::read_to_string(replica.body(four).unwrap()).unwrap();
-    let expected = format!("From: a@example.org\nSubject: four\n\n{}", "the same line again\n".repeat(200));
-    assert_eq!(body, expected, "a body that is compressed on the disk");
-    assert_eq!(replica.account().to_string(), "tcs3suk2ek3zastpb3by7lvszm");
+    assert_eq!(body, text("four"), "a body that is compressed on the disk");
+    assert_eq!(replica.account().to_string(), "6i7ia6sj7f5msmydkiocrw4rvi");
     let peers: Vec<String> = replica
         .peers()
         .unwrap()

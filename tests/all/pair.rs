@@ -49,13 +49,22 @@ impl Home {
 
     /// Invites, joins and does the first sync.
     pub(crate) fn invite(&self, role: Role, seed: u8) -> Home {
-        let (guest, links) = self.invite_linked(role, seed);
+        self.invite_named(role, seed, "guest")
+    }
+
+    /// The same with a name for the guest.
+    pub(crate) fn invite_named(&self, role: Role, seed: u8, name: &str) -> Home {
+        let (guest, links) = self.invite_with(role, seed, name);
         pump(links.0, links.1).unwrap();
         guest
     }
 
     /// The guest and the conversation in which it joins, not pumped yet.
     pub(crate) fn invite_linked(&self, role: Role, seed: u8) -> (Home, (Link, Link)) {
+        self.invite_with(role, seed, "guest")
+    }
+
+    fn invite_with(&self, role: Role, seed: u8, name: &str) -> (Home, (Link, Link)) {
         let invitation = Invitation {
             role,
             addresses: vec!["127.0.0.1:1".into()],
@@ -67,7 +76,7 @@ impl Home {
         let (store, state) = (dir.path().join("store"), dir.path().join("state"));
         let replica = Replica::prepare_join(&store, Some(&state), &ticket).unwrap();
         let guest = Home { replica, endpoint: endpoint(seed), dir };
-        let join = guest.replica.guest(&ticket, guest.endpoint, MemberName::new("guest").unwrap()).unwrap();
+        let join = guest.replica.guest(&ticket, guest.endpoint, MemberName::new(name).unwrap()).unwrap();
         let binding = [seed; 32];
         let from = Link::join(&guest.replica, &ticket, &join, binding, Stay::Once, Duration::ZERO).unwrap();
         let to = Link::respond(&self.replica, binding, Some(guest.endpoint), Duration::ZERO);

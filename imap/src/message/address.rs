@@ -1,6 +1,6 @@
 //! Address lists (RFC 5322, section 3.4, obsolete forms included) as ENVELOPE tells them.
 
-use super::encode::nstring;
+use crate::grammar::put_nstring;
 
 /// One address as IMAP has it. A group is a row whose host is missing, its members, and a row with nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -23,7 +23,7 @@ impl Address {
     fn write(&self, out: &mut Vec<u8>) {
         for (index, part) in [&self.name, &self.route, &self.mailbox, &self.host].into_iter().enumerate() {
             out.push(if index == 0 { b'(' } else { b' ' });
-            nstring(out, part.as_deref());
+            put_nstring(out, part.as_deref(), false);
         }
         out.push(b')');
     }

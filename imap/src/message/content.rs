@@ -1,6 +1,7 @@
 //! What a part's Content-* fields say, as the text of a body structure (RFC 9051, section 7.5.2).
 
-use super::encode::{nstring, string};
+use crate::grammar::{put_nstring, put_string};
+
 use super::header::{self, Field};
 use super::parts::{Encoding, Kind};
 
@@ -59,12 +60,12 @@ pub(super) fn describe(header: &[u8], place: Place) -> Content {
         found.encoding.map(token_of).filter(|token| !token.is_empty()).unwrap_or_else(|| b"7bit".to_vec());
     let (mut before, mut after) = (Vec::new(), Vec::new());
     if kind == Kind::Multipart {
-        string(&mut before, sub);
+        put_string(&mut before, sub, false);
         put_params(&mut after, &media.params);
     } else {
-        string(&mut before, main);
+        put_string(&mut before, main, false);
         before.push(b' ');
-        string(&mut before, sub);
+        put_string(&mut before, sub, false);
         before.push(b' ');
         let mut params = media.params.clone();
         if kind == Kind::Text && media.param("charset").is_none() {
@@ -73,18 +74,18 @@ pub(super) fn describe(header: &[u8], place: Place) -> Content {
         put_params(&mut before, &params);
         for field in [found.id, found.description] {
             before.push(b' ');
-            nstring(&mut before, field.map(|field| field.unfolded()).as_deref());
+            put_nstring(&mut before, field.map(|field| field.unfolded()).as_deref(), false);
         }
         before.push(b' ');
-        string(&mut before, &encoding);
-        nstring(&mut after, found.md5.map(|field| field.unfolded()).as_deref());
+        put_string(&mut before, &encoding, false);
+        put_nstring(&mut after, found.md5.map(|field| field.unfolded()).as_deref(), false);
     }
     after.push(b' ');
     put_disposition(&mut after, disposition.as_ref());
     after.push(b' ');
     put_languages(&mut after, found.language);
     after.push(b' ');
-    nstring(&mut after, found.location.map(|field| field.unfolded()).as_deref());
+    put_nstring(&mut after, found.location.map(|field| field.unfolded()).as_deref(), false);
     Content {
         kind,
         encoding: Encoding::named(&encoding),
@@ -345,9 +346,9 @@ fn put_params(out: &mut Vec<u8>, params: &Params) {
     }
     for (index, (name, value)) in params.iter().enumerate() {
         out.push(if index == 0 { b'(' } else { b' ' });
-        string(out, name);
+        put_string(out, name, false);
         out.push(b' ');
-        string(out, value);
+        put_string(out, value, false);
     }
     out.push(b')');
 }
@@ -355,7 +356,7 @@ fn put_params(out: &mut Vec<u8>, params: &Params) {
 fn put_disposition(out: &mut Vec<u8>, disposition: Option<&Structured>) {
     let Some(disposition) = disposition else { return out.extend_from_slice(b"NIL") };
     out.push(b'(');
-    string(out, &disposition.value);
+    put_string(out, &disposition.value, false);
     out.push(b' ');
     put_params(out, &disposition.params);
     out.push(b')');
@@ -369,7 +370,7 @@ fn put_languages(out: &mut Vec<u8>, field: Option<Field<'_>>) {
         let language = lexer.token(b",");
         if !language.is_empty() {
             out.push(if count == 0 { b'(' } else { b' ' });
-            string(out, language);
+            put_string(out, language, false);
             count += 1;
         }
         match lexer.0.split_first() {

@@ -1,7 +1,8 @@
 //! ENVELOPE (RFC 9051, section 7.5.2): raw values of a header's fields.
 
+use crate::grammar::put_nstring;
+
 use super::address::{self, Address, put_addresses};
-use super::encode::nstring;
 use super::header::{self, Field};
 
 /// Writes the envelope that a header tells. Of a text field the first counts; address fields that come more than
@@ -28,7 +29,7 @@ pub(super) fn put_envelope(out: &mut Vec<u8>, header: &[u8]) {
 }
 
 fn put_text(out: &mut Vec<u8>, field: Option<Field<'_>>) {
-    nstring(out, field.map(|field| field.unfolded()).as_deref());
+    put_nstring(out, field.map(|field| field.unfolded()).as_deref(), false);
 }
 
 #[derive(Default)]

@@ -1,6 +1,7 @@
 //! BODY and BODYSTRUCTURE (RFC 9051, section 7.5.2).
 
-use super::encode::number;
+use crate::grammar::put_number;
+
 use super::limits;
 use super::parts::{Kind, Rows};
 
@@ -36,7 +37,7 @@ fn put_part(out: &mut Vec<u8>, rows: &mut Rows<'_>, extended: bool, depth: usize
     } else {
         out.extend_from_slice(part.before);
         out.push(b' ');
-        number(out, part.body_span().size());
+        put_number(out, part.body_span().size());
     }
     if part.kind == Kind::Message {
         out.push(b' ');
@@ -46,7 +47,7 @@ fn put_part(out: &mut Vec<u8>, rows: &mut Rows<'_>, extended: bool, depth: usize
     }
     if matches!(part.kind, Kind::Message | Kind::Text) {
         out.push(b' ');
-        number(out, part.lines);
+        put_number(out, part.lines);
     }
     if extended {
         out.push(b' ');

@@ -3,7 +3,8 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 
-use super::encode::number;
+use crate::grammar::put_number;
+
 use super::summary::Summary;
 use super::{header, limits, search};
 
@@ -134,7 +135,7 @@ impl Forest {
                 Step::Node(node) => {
                     let Node { row, number: own, children, .. } = &self.nodes[node];
                     if row.is_some() {
-                        number(out, u64::from(*own));
+                        put_number(out, u64::from(*own));
                         if !children.is_empty() {
                             out.push(b' ');
                         }

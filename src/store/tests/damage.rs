@@ -99,7 +99,7 @@ fn an_index_with_rows_of_another_version_is_built_anew() {
     build(dir.path());
     let expected = dump(&Store::open(dir.path()).unwrap());
     let state = redb::TableDefinition::<&[u8], &[u8]>::new("state");
-    for format in [0u32, 2] {
+    for format in [index::FORMAT - 1, index::FORMAT + 1] {
         {
             let database = redb::Database::create(dir.path().join("index.redb")).unwrap();
             let write = database.begin_write().unwrap();
@@ -116,6 +116,31 @@ fn an_index_with_rows_of_another_version_is_built_anew() {
         assert_eq!(dump(&store), expected);
         store.close().unwrap();
     }
+}
+
+#[test]
+fn a_store_without_its_empty_directories_is_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = Store::create(dir.path()).unwrap();
+    let small = store.bodies().put(b"small").unwrap();
+    commit(&mut store, &[(A, 1)]);
+    store.close().unwrap();
+    for name in ["large", "partial", "tmp"] {
+        fs::remove_dir(dir.path().join("bodies").join(name)).unwrap();
+    }
+    assert_eq!(problems(dir.path()), []);
+    let store = Store::open_read_only(dir.path()).unwrap();
+    assert!(store.bodies().contains(small).unwrap());
+    assert_eq!(store.bodies().partials().unwrap(), []);
+    drop(store);
+    let copy = tempfile::tempdir().unwrap();
+    copy_dir(dir.path(), copy.path());
+    let mut store = Store::open(copy.path()).unwrap();
+    assert_eq!(replay(&mut store), 0);
+    let large = store.bodies().put(&vec![b'x'; 2 << 20]).unwrap();
+    assert!(store.bodies().contains(large).unwrap());
+    store.close().unwrap();
+    assert_eq!(problems(copy.path()), []);
 }
 
 #[test]
