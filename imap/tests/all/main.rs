@@ -2,3 +2,5 @@
 
 mod client;
 mod session;
+#[path = "../support/talk.rs"]
+mod talk;
