@@ -1,13 +1,13 @@
 //! A client that says one command at a time.
 
-use postmerge::replica::Replica;
+use postmerge_imap::Account;
 
-pub(crate) use crate::talk::{Client, Home, home};
+pub(crate) use crate::talk::{Client, home};
 
 impl Client {
     /// A client that has logged in.
-    pub(crate) fn login(replica: &Replica) -> Client {
-        let (mut client, _) = Client::connect(replica);
+    pub(crate) fn login(account: &Account) -> Client {
+        let (mut client, _) = Client::connect(account);
         client.ok("LOGIN kim secret");
         client
     }
@@ -33,5 +33,18 @@ impl Client {
         let (_, done) = self.command(command);
         assert!(done.starts_with("NO") || done.starts_with("BAD"), "{command}: {done}");
         done
+    }
+
+    /// One step of the session's work and what came of it; nothing if there is none to do.
+    pub(crate) fn step(&mut self) -> Option<String> {
+        let works = self.session.has_work();
+        if works {
+            self.session.work(self.now);
+        }
+        let mut heard = Vec::new();
+        while let Some(bytes) = self.session.poll_send() {
+            heard.extend(bytes);
+        }
+        (works || !heard.is_empty()).then(|| String::from_utf8(heard).unwrap())
     }
 }

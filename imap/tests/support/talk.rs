@@ -14,6 +14,7 @@ use postmerge_imap::{Account, Opened, Session, SessionEvent, Settings};
 /// A replica that goes away with its directory.
 pub(crate) struct Home {
     pub(crate) replica: Replica,
+    pub(crate) account: Account,
     _dir: tempfile::TempDir,
 }
 
@@ -24,7 +25,8 @@ pub(crate) fn home() -> Home {
     let name = MemberName::new("desk").unwrap();
     let founding = Founding { role: Role::Server, name, block: Block::STANDARD, endpoint };
     let replica = Replica::found(&dir.path().join("mail"), None, &founding).unwrap();
-    Home { replica, _dir: dir }
+    let account = Account::new(replica.clone());
+    Home { replica, account, _dir: dir }
 }
 
 /// One user, `kim` with the password `secret`.
@@ -47,7 +49,7 @@ pub(crate) fn settings() -> Arc<Settings> {
 
 /// A client over a session, with a clock that only the test moves.
 pub(crate) struct Client {
-    replica: Replica,
+    account: Account,
     pub(crate) session: Session,
     pub(crate) now: Instant,
     pub(crate) closed: bool,
@@ -55,11 +57,11 @@ pub(crate) struct Client {
 
 impl Client {
     /// A client that has not logged in, and what it was greeted with.
-    pub(crate) fn connect(replica: &Replica) -> (Client, String) {
+    pub(crate) fn connect(account: &Account) -> (Client, String) {
         #[expect(clippy::disallowed_methods, reason = "some moment to start from")]
         let now = Instant::now();
         let session = Session::new(settings(), Channel::Clear { passwords: true }, false, now);
-        let mut client = Client { replica: replica.clone(), session, now, closed: false };
+        let mut client = Client { account: account.clone(), session, now, closed: false };
         let greeting = client.say_bytes(b"");
         (client, greeting)
     }
@@ -78,9 +80,7 @@ impl Client {
                 heard.extend(bytes);
             }
             match self.session.poll_event() {
-                Some(SessionEvent::Open { .. }) => {
-                    self.session.opened(Opened::Account(Account::new(self.replica.clone())))
-                }
+                Some(SessionEvent::Open { .. }) => self.session.opened(Opened::Account(self.account.clone())),
                 Some(SessionEvent::Close) => self.closed = true,
                 Some(event) => panic!("no socket for {event:?}"),
                 None if self.session.has_work() => self.session.work(self.now),

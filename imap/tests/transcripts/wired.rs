@@ -29,8 +29,8 @@ impl Sessions {
     }
 
     pub(crate) fn exchange(&mut self, session: usize, bytes: &[u8]) -> Vec<u8> {
-        let replica = &self.home.replica;
-        let (client, heard) = self.clients.entry(session).or_insert_with(|| Client::connect(replica));
+        let account = &self.home.account;
+        let (client, heard) = self.clients.entry(session).or_insert_with(|| Client::connect(account));
         if !client.closed {
             heard.push_str(&client.say_bytes(bytes));
         }
