@@ -38,7 +38,9 @@ impl Session {
             return Ok(Done::ok_with(reply, "copied"));
         }
         // RFC 6851, section 4.3: told before the EXPUNGEs, and the tagged answer comes after them.
-        self.out.status(None, Condition::Ok, reply.code(), "moved");
+        if let Some(code) = reply.code() {
+            self.out.status(None, Condition::Ok, Some(code), "moved");
+        }
         self.done_expunging("moved")
     }
 
@@ -57,11 +59,9 @@ impl Session {
     /// The client has asked for it, so it is told, whatever else it has sent already.
     fn done_expunging(&mut self, text: &'static str) -> Result<Done, Failed> {
         self.tell(true)?;
-        let State::Selected(account, selected) = &self.state else { return Err(Failed::unselected()) };
-        let replica = account.replica();
-        let id = selected.seen.mailbox;
-        let mailbox = if self.enabled.condstore { replica.snapshot_of(id)?.mailbox(id)? } else { None };
-        let reply = mailbox.map_or(Reply::None, |mailbox| Reply::HighestModSeq(mailbox.highest_modseq));
+        // Not a later one: the client may keep it, and would never ask again for what came in between.
+        let told = self.selected()?.told;
+        let reply = if self.enabled.condstore { Reply::HighestModSeq(told) } else { Reply::None };
         Ok(Done::ok_with(reply, text))
     }
 

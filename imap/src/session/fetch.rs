@@ -12,7 +12,7 @@ use postmerge::store::BodyReader;
 use postmerge::uid::{KeywordChange, Shown};
 
 use super::done::{Done, Failed};
-use super::select::{HIGHEST_UID, hidden};
+use super::select::{HIGHEST_UID, hidden, uncounted};
 use super::selected::Selected;
 use super::{OUTPUT, Running, Session, State};
 use crate::grammar::{
@@ -107,7 +107,8 @@ impl Session {
                     MessageSet::Numbers(set) => set.resolve(HIGHEST_UID),
                     MessageSet::Saved => selected.saved.clone(),
                 };
-                self.out.vanished(true, &vanished.intersection(&asked));
+                let vanished = uncounted(&vanished.intersection(&asked), &selected.view);
+                self.out.vanished(true, &vanished);
             }
             if let Some(changes) = changes {
                 let changed =
@@ -218,7 +219,8 @@ fn unwrite(failed: Failed, begun: Option<usize>, out: &mut Responses) -> Failed 
 
 impl FetchRun {
     fn done(&self) -> Done {
-        match (self.unavailable, self.gone) {
+        // RFC 9051, section 6.4.9: a UID that means nothing is no error.
+        match (self.unavailable, self.gone && self.numbering == Numbering::Sequence) {
             (0, false) => Done::ok("these are the messages"),
             (0, true) => Done::no(Code::ExpungeIssued, "some of the messages are expunged"),
             (count, _) => Done::no(Code::Unavailable, format!("{count} bodies have not arrived here yet")),

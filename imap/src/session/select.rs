@@ -116,6 +116,21 @@ impl Session {
     }
 }
 
+/// Those UIDs of a set that the client does not count. One that it counts must vanish with its sequence number, so never
+/// by VANISHED (EARLIER) (RFC 7162, section 3.2.10).
+pub(super) fn uncounted(set: &NumberSet, view: &View) -> NumberSet {
+    let mut ranges = Vec::new();
+    for range in set.ranges() {
+        let (mut first, last) = range.into_inner();
+        for (_, uid) in view.by_uid(first..=last) {
+            ranges.extend((first < uid).then_some(first..=uid - 1));
+            first = uid + 1;
+        }
+        ranges.extend((first <= last).then_some(first..=last));
+    }
+    NumberSet::from_ranges(ranges)
+}
+
 /// UIDs that are not shown, up to the highest that a client of any server of the account can know.
 pub(super) fn hidden(snapshot: &Snapshot, mailbox: MailboxId) -> Result<NumberSet, Failed> {
     let highest = Uid::new(HIGHEST_UID).expect("not 0");

@@ -8,7 +8,7 @@ use postmerge::uid::{Mailbox, Seen, Shown};
 
 use super::done::Failed;
 use super::{Enabled, Session, State};
-use crate::grammar::{Code, Condition, MessageSet, NumberSet, Numbering, Responses};
+use crate::grammar::{Code, Condition, FetchRow, MessageSet, NumberSet, Numbering, Responses};
 use crate::view::{self, OutOfOrder, Update, View};
 
 /// Keywords that FLAGS names at most: clients hold each of them, and no person uses more.
@@ -39,7 +39,7 @@ pub(super) struct Selected {
     /// What `$` means, in UIDs (RFC 5182).
     pub(super) saved: NumberSet,
     /// The mod-sequence up to which the client was told.
-    told: ModSeq,
+    pub(super) told: ModSeq,
     /// Mod-sequences of changes that the client made, and was answered, itself.
     known: BTreeMap<u32, u64>,
     /// What FLAGS has named.
@@ -202,16 +202,34 @@ impl Session {
 
 /// FETCH with the flags of a message, and what a client that knows CONDSTORE or QRESYNC wants with them.
 pub(super) fn put_flags(out: &mut Responses, seq: u32, message: &Shown, enabled: Enabled, with_uid: bool) {
-    let mut row = match enabled.uid_only {
-        true => out.uid_fetch(message.uid),
-        false => out.fetch(seq),
-    };
-    if with_uid && !enabled.uid_only {
-        row.uid(message.uid);
-    }
+    let mut row = row(out, seq, message, enabled, with_uid);
     row.flags(&message.keywords);
     if enabled.condstore {
         row.mod_seq(message.modseq);
     }
     row.end();
+}
+
+/// FETCH with the mod-sequence of a message whose flags the client knows.
+pub(super) fn put_modseq(out: &mut Responses, seq: u32, message: &Shown, enabled: Enabled, with_uid: bool) {
+    let mut row = row(out, seq, message, enabled, with_uid);
+    row.mod_seq(message.modseq);
+    row.end();
+}
+
+fn row<'a>(
+    out: &'a mut Responses,
+    seq: u32,
+    message: &Shown,
+    enabled: Enabled,
+    with_uid: bool,
+) -> FetchRow<'a> {
+    if enabled.uid_only {
+        return out.uid_fetch(message.uid);
+    }
+    let mut row = out.fetch(seq);
+    if with_uid {
+        row.uid(message.uid);
+    }
+    row
 }

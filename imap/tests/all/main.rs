@@ -1,4 +1,11 @@
 //! The IMAP server as clients meet it.
 
 mod client;
+mod hostile;
+mod merge;
+mod peer;
+mod random;
 mod session;
+mod strict;
+#[path = "../support/talk.rs"]
+mod talk;

@@ -9,7 +9,7 @@ const MESSAGE: &str = "From: Kim <kim@example.org>\r\nTo: Ada <ada@example.org>\
 #[test]
 fn a_message_comes_back_as_it_was_sent() {
     let home = home();
-    let mut client = Client::login(&home.replica);
+    let mut client = Client::login(&home.account);
     let done = client.command(&format!("APPEND INBOX (\\Seen) {{{}+}}\r\n{MESSAGE}", MESSAGE.len())).1;
     assert!(done.starts_with("OK [APPENDUID "), "{done}");
     let lines = client.ok("SELECT INBOX");

@@ -1,6 +1,6 @@
 //! Conversations with an IMAP server, one file a case, by the RFC that says what must happen. `script` has the format.
 //!
-//! `cargo test -p postmerge-imap --test transcripts -- --ignored dovecot` plays those to a Dovecot that it can do;
+//! All are played to our own session. `cargo test -p postmerge-imap --test transcripts -- --ignored dovecot` plays those to a Dovecot that it can do;
 //! `IMAP_TEST_ADDR=HOST:PORT IMAP_TEST_USER=u%d IMAP_TEST_PASSWORD=p ... -- --ignored address` plays all to any server.
 //! Each case wants an account without mail: `%d` becomes its number. `IMAP_TEST_ONLY` picks files by a part of their path.
 
@@ -11,7 +11,10 @@ mod daemon;
 mod pattern;
 mod run;
 mod script;
+#[path = "../support/talk.rs"]
+mod talk;
 mod tcp;
+mod wired;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -37,6 +40,15 @@ fn scripts() -> BTreeMap<PathBuf, Script> {
 
 /// Plays all cases that fit a server and wants none to fail.
 fn play(server: &str, address: &str, user: &str, password: &str) {
+    play_with(server, |script, number| {
+        let user = user.replace("%d", &number.to_string());
+        let mut sessions = tcp::Sessions::new(address);
+        run(script, (&user, password), &mut |session, bytes| sessions.exchange(session, bytes))
+    });
+}
+
+/// Plays all cases that fit a server, each with its number.
+fn play_with(server: &str, play: impl Fn(&Script, usize) -> Result<(), String>) {
     let only = std::env::var("IMAP_TEST_ONLY").unwrap_or_default();
     let (mut played, mut failures) = (0, Vec::new());
     for (number, (path, script)) in scripts().into_iter().enumerate() {
@@ -45,10 +57,7 @@ fn play(server: &str, address: &str, user: &str, password: &str) {
             continue;
         }
         played += 1;
-        let user = user.replace("%d", &number.to_string());
-        let mut sessions = tcp::Sessions::new(address);
-        let exchange = &mut |session, bytes: &[u8]| sessions.exchange(session, bytes);
-        if let Err(error) = run(&script, (&user, password), exchange) {
+        if let Err(error) = play(&script, number) {
             failures.push(format!("{path} {error}"));
         }
     }
@@ -72,8 +81,12 @@ fn the_server_at_an_address_agrees() {
 }
 
 #[test]
-fn every_case_can_be_read() {
-    assert!(scripts().len() >= 25);
+fn every_case() {
+    assert!(scripts().len() >= 41);
+    play_with("postmerge", |script, _| {
+        let mut sessions = wired::Sessions::new();
+        run(script, ("kim", "secret"), &mut |session, bytes| sessions.exchange(session, bytes))
+    });
 }
 
 /// Plays a case of three lines to a server that gives the same answer to each command.
