@@ -12,6 +12,7 @@ mod backoff;
 mod connection;
 mod endpoint;
 mod node;
+mod port;
 mod stdio;
 mod tls;
 
@@ -22,6 +23,7 @@ pub use backoff::{Backoff, MAX_BACKOFF};
 pub use connection::{Connection, Link, Reader, Traffic, Writer};
 pub use endpoint::{Endpoint, Incoming};
 pub use node::{Node, NodeError, PeerState, SyncResult, talk};
+pub use port::serve;
 pub use stdio::pipe;
 
 use crate::member::PeerId;

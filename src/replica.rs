@@ -6,6 +6,7 @@
 
 mod body;
 mod core;
+mod elders;
 mod identity;
 mod import;
 mod inspect;
@@ -38,6 +39,7 @@ pub use read::Status;
 pub use snapshot::Snapshot;
 
 use self::core::{Core, Standing};
+use self::elders::Elders;
 use self::identity::{Identity, Watch};
 use self::owed::Notices;
 
@@ -187,6 +189,7 @@ struct Shared {
     standing: Mutex<Standing>,
     listeners: Mutex<Vec<Weak<Listener>>>,
     notices: Mutex<Notices>,
+    elders: Arc<Elders>,
 }
 
 /// One replica of an account, open. Clones share it.
@@ -317,8 +320,8 @@ impl Replica {
         }
         let standing = Mutex::new(core.standing()?);
         let core = Mutex::new(Some(core));
-        let (listeners, notices) = (Mutex::default(), Mutex::default());
-        let shared = Shared { core, handle, account, standing, listeners, notices };
+        let (listeners, notices, elders) = (Mutex::default(), Mutex::default(), Arc::default());
+        let shared = Shared { core, handle, account, standing, listeners, notices, elders };
         Ok(Replica(Arc::new(shared)))
     }
 
@@ -338,6 +341,7 @@ impl Replica {
     }
 
     fn tell(&self, events: &[Event]) {
+        self.0.elders.news();
         let listeners: Vec<_> = lock(&self.0.listeners).iter().filter_map(Weak::upgrade).collect();
         listeners.iter().for_each(|listener| listener(events));
     }

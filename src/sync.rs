@@ -15,6 +15,7 @@ mod error;
 mod event;
 mod frame;
 mod handshake;
+mod naming;
 mod outbox;
 mod outgoing;
 mod session;
@@ -25,6 +26,7 @@ pub use event::Event;
 pub use handshake::{
     Binding, Digest, Join, Local, MembersDigest, PeerHello, RecordName, Side, State, VersionVector,
 };
+pub use naming::{Naming, naming};
 pub use outgoing::OutgoingChange;
 pub use session::Session;
 

@@ -15,6 +15,8 @@ pub(crate) struct Config {
     pub(crate) name: Option<String>,
     /// Where peers reach this machine, as `HOST:PORT`.
     pub(crate) addresses: Vec<String>,
+    /// Further stores that `serve` hosts, beside the one it is started for.
+    pub(crate) host: Vec<PathBuf>,
     /// Where `serve` serves IMAP, as `ADDR:PORT`.
     pub(crate) imap: Option<String>,
     /// Where `serve` serves IMAP over TLS, as `ADDR:PORT`.

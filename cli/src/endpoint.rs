@@ -48,12 +48,20 @@ pub(crate) fn read_key(store: &Path) -> anyhow::Result<SecretKey> {
     Ok(SecretKey::from_seed(seed))
 }
 
+/// The key of another store, for one that is to be hosted on the same port, or else a new one.
+pub(crate) fn shared_or_new_key(share: Option<&Path>) -> anyhow::Result<SecretKey> {
+    match share {
+        Some(other) => read_key(other),
+        None => new_key(),
+    }
+}
+
 /// Reads the key, or makes one where a join was cut off before there was one.
-pub(crate) fn read_or_make_key(store: &Path) -> anyhow::Result<SecretKey> {
+pub(crate) fn read_or_make_key(store: &Path, share: Option<&Path>) -> anyhow::Result<SecretKey> {
     if file(store).exists() {
         return read_key(store);
     }
-    let key = new_key()?;
+    let key = shared_or_new_key(share)?;
     write_key(store, &key)?;
     Ok(key)
 }

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use clap::Args;
@@ -13,7 +14,7 @@ use postmerge_imap::auth::User;
 use postmerge_imap::{Account, Indexer, Limits, Mode, Server, Tls};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 
 use crate::failure::{Usage, advice};
 use crate::paths::Setup;
@@ -41,11 +42,16 @@ pub(crate) struct Imap {
     stopping: watch::Sender<bool>,
     tasks: JoinSet<std::io::Result<()>>,
     accounts: Arc<Accounts>,
+    sweeping: JoinHandle<()>,
 }
 
 impl Imap {
     /// Binds the sockets and starts to serve; nothing if no address is asked for. Says on standard error where.
-    pub(crate) fn start(setup: &Setup, listen: &Listen, replica: &Replica) -> anyhow::Result<Option<Imap>> {
+    pub(crate) fn start(
+        setup: &Setup,
+        listen: &Listen,
+        hosted: impl Iterator<Item = (PathBuf, Replica)>,
+    ) -> anyhow::Result<Option<Imap>> {
         let config = &setup.config;
         let clear = listen.imap.as_ref().or(config.imap.as_ref());
         let secure = listen.imaps.as_ref().or(config.imaps.as_ref());
@@ -59,14 +65,21 @@ impl Imap {
             (None, None) => None,
             _ => bail!(Usage("--tls-cert and --tls-key go together".into())),
         };
-        let accounts = Arc::new(Accounts::new(setup, replica)?);
+        let accounts = Arc::new(Accounts::new(setup, hosted)?);
         let directory = Directory::open(&setup.users)?;
         let opener = accounts.clone();
         let server =
             Server::new(Limits::default(), move || directory.settings(), move |user| opener.open(user));
         let _inside = setup.runtime.enter();
         let (stopping, stopped) = watch::channel(false);
-        let mut imap = Imap { stopping, tasks: JoinSet::new(), accounts };
+        let swept = accounts.clone();
+        let sweeping = tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(KEEP_OPEN / 5).await;
+                tokio::task::block_in_place(|| swept.close_unused(false));
+            }
+        });
+        let mut imap = Imap { stopping, tasks: JoinSet::new(), accounts, sweeping };
         if let Some(address) = clear {
             let (listener, at) = bind(setup, address)?;
             let passwords = at.ip().is_loopback() || config.imap_cleartext;
@@ -104,8 +117,10 @@ impl Imap {
     /// Says goodbye to the clients, and closes what was opened for them.
     pub(crate) async fn stop(mut self) -> anyhow::Result<()> {
         self.stopping.send_replace(true);
+        self.sweeping.abort();
         while self.tasks.join_next().await.is_some() {}
-        tokio::task::block_in_place(|| self.accounts.close())
+        tokio::task::block_in_place(|| self.accounts.close_unused(true));
+        Ok(())
     }
 }
 
@@ -118,23 +133,37 @@ fn bind(setup: &Setup, address: &str) -> anyhow::Result<(TcpListener, SocketAddr
     Ok((listener, at))
 }
 
-/// The replicas that users open: that of the daemon, and others, which nobody else on this machine may hold.
+/// How long an account that nobody uses stays open: mail clients come back within minutes.
+const KEEP_OPEN: Duration = Duration::from_secs(5 * 60);
+
+/// The replicas that users open: those that the daemon hosts, and others, which are open while somebody uses them.
 struct Accounts {
     setup: Setup,
-    own: PathBuf,
     open: Mutex<BTreeMap<PathBuf, Open>>,
 }
 
 struct Open {
     account: Account,
+    /// Whether the daemon holds it anyway.
+    hosted: bool,
+    used: Instant,
     _indexing: Indexing,
 }
 
+impl Open {
+    fn new(replica: Replica, hosted: bool) -> anyhow::Result<Open> {
+        let indexing = Indexing::start(&replica)?;
+        Ok(Open { account: Account::new(replica), hosted, used: now(), _indexing: indexing })
+    }
+}
+
 impl Accounts {
-    fn new(setup: &Setup, replica: &Replica) -> anyhow::Result<Accounts> {
-        let own = setup.store.canonicalize()?;
-        let open = Open { account: Account::new(replica.clone()), _indexing: Indexing::start(replica)? };
-        Ok(Accounts { setup: setup.clone(), own: own.clone(), open: Mutex::new([(own, open)].into()) })
+    fn new(setup: &Setup, hosted: impl Iterator<Item = (PathBuf, Replica)>) -> anyhow::Result<Accounts> {
+        let mut open = BTreeMap::new();
+        for (store, replica) in hosted {
+            open.insert(store.canonicalize()?, Open::new(replica, true)?);
+        }
+        Ok(Accounts { setup: setup.clone(), open: Mutex::new(open) })
     }
 
     fn open(&self, user: &User) -> Result<Account, String> {
@@ -142,30 +171,36 @@ impl Accounts {
             format!("the replica of {}, {}: {error}", user.name().as_str(), user.replica().display())
         })?;
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(open) = open.get(&store) {
+        if let Some(open) = open.get_mut(&store) {
+            open.used = now();
             return Ok(open.account.clone());
         }
         let replica = Replica::open(&store, self.setup.state()).map_err(|error| error.to_string())?;
-        let indexing = Indexing::start(&replica).map_err(|error| error.to_string())?;
-        let account = Account::new(replica);
-        open.insert(store, Open { account: account.clone(), _indexing: indexing });
+        let opened = Open::new(replica, false).map_err(|error| error.to_string())?;
+        let account = opened.account.clone();
+        open.insert(store, opened);
         Ok(account)
     }
 
-    /// Closes all but the daemon's own, which it closes itself.
-    fn close(&self) -> anyhow::Result<()> {
-        let open = std::mem::take(&mut *self.open.lock().unwrap_or_else(PoisonError::into_inner));
-        for (store, open) in open {
-            if store != self.own {
-                close(&store, open.account.replica())?;
+    /// Closes what nobody has used for a while, or all that is not the daemon's.
+    fn close_unused(&self, all: bool) {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.retain(|store, open| {
+            if open.account.is_shared() {
+                open.used = now();
             }
-        }
-        Ok(())
+            let keep = open.hosted || !(all || open.used.elapsed() > KEEP_OPEN);
+            if !keep && let Err(error) = open.account.replica().close() {
+                tracing::error!(store = %store.display(), %error, "cannot close an account");
+            }
+            keep
+        });
     }
 }
 
-fn close(store: &Path, replica: &Replica) -> anyhow::Result<()> {
-    replica.close().with_context(|| format!("cannot close {}", store.display()))
+#[expect(clippy::disallowed_methods, reason = "the program is where the time comes in")]
+fn now() -> Instant {
+    Instant::now()
 }
 
 /// A thread that makes summaries of what arrives, so that no client has to wait for them. It ends with the subscription.

@@ -65,6 +65,11 @@ impl Setup {
         Ok(Setup { store, state, users, sockets, config, runtime, cwd, read_only })
     }
 
+    /// The same for another store.
+    pub(crate) fn at(&self, store: PathBuf) -> Setup {
+        Setup { store, ..self.clone() }
+    }
+
     /// The control socket of the store: named by a hash, so that a long path fits.
     pub(crate) fn socket(&self) -> PathBuf {
         use std::os::unix::ffi::OsStrExt;

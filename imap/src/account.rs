@@ -39,6 +39,11 @@ impl Account {
         &self.replica
     }
 
+    /// Whether anybody else holds a clone: a session, say.
+    pub fn is_shared(&self) -> bool {
+        Arc::strong_count(&self.lists) > 1
+    }
+
     /// The UIDs of a mailbox in a snapshot. Costs O(changes since somebody asked last); the first time 0.5 µs for each UID.
     pub(crate) fn uids(&self, snapshot: &Snapshot, mailbox: &Mailbox) -> Result<UidList, ReplicaError> {
         let known = self.lists.lock().unwrap_or_else(PoisonError::into_inner).get(&mailbox.id).cloned();

@@ -12,6 +12,7 @@ use tokio::task::{JoinSet, block_in_place};
 use tokio::time::{sleep, timeout};
 
 use self::places::{Dialling, Host, Places};
+use super::port::serve;
 use super::{Backoff, Connection, Endpoint, NetError, Reader, Writer};
 use crate::mailbox::ReplicaId;
 use crate::member::{Member, MemberName, Status, Ticket};
@@ -128,39 +129,27 @@ impl Node {
     /// Answers peers and dials those with a known address, again and again, until `stop`. Then conversations end in good
     /// order, for a few seconds at most.
     pub async fn serve(&self, stop: impl Future<Output = ()>) -> Result<(), NodeError> {
-        let (stopping, stopped) = watch::channel(false);
+        serve(&self.0.endpoint, std::slice::from_ref(self), stop).await
+    }
+
+    /// Dials members with a known address, those too that become known, until `stopped`.
+    pub(super) async fn keep_in_touch(self, mut stopped: watch::Receiver<bool>) -> Result<(), NodeError> {
         let mut commits = self.0.commits.subscribe();
         let mut tasks = JoinSet::new();
         let mut dialled = BTreeSet::new();
-        tokio::pin!(stop);
-        loop {
+        while !*stopped.borrow() {
             for member in block_in_place(|| self.members())? {
                 if !member.addresses.is_empty() && dialled.insert(member.replica) {
                     tasks.spawn(self.clone().keep_dialling(member.replica, stopped.clone()));
                 }
             }
             tokio::select! {
-                () = &mut stop => break,
-                incoming = self.0.endpoint.accept() => match incoming {
-                    Some(incoming) => {
-                        let (node, stopped) = (self.clone(), stopped.clone());
-                        tasks.spawn(async move {
-                            match incoming.establish().await {
-                                Ok(connection) => node.answer(connection, stopped).await,
-                                Err(error) => tracing::debug!(%error, "a peer knocked in vain"),
-                            }
-                        });
-                    }
-                    None => break,
-                },
+                _ = stopped.changed() => {}
                 _ = commits.changed() => {}
                 Some(_) = tasks.join_next(), if !tasks.is_empty() => {}
             }
         }
-        stopping.send_replace(true);
-        let _ = timeout(Duration::from_secs(3), async { while tasks.join_next().await.is_some() {} }).await;
-        self.0.endpoint.close(0, "stopping");
-        let _ = timeout(Duration::from_secs(1), self.0.endpoint.wait_idle()).await;
+        while tasks.join_next().await.is_some() {}
         Ok(())
     }
 
@@ -226,7 +215,7 @@ impl Node {
             let link = block_in_place(|| {
                 Link::initiate(&self.0.replica, member.replica, peer, binding, stay, Duration::ZERO)
             })?;
-            Ok((connection, Talk { link, commits, stopped }))
+            Ok((connection, Talk { link, start: Vec::new(), commits, stopped }))
         };
         let (connection, talk) = match connected.await {
             Ok(connected) => connected,
@@ -240,9 +229,15 @@ impl Node {
         talk.run(connection, Some(host), progress).await
     }
 
-    async fn answer(&self, connection: Connection, stopped: watch::Receiver<bool>) {
+    /// Answers a peer that has said `start` already.
+    pub(super) async fn answer(
+        &self,
+        connection: Connection,
+        start: Vec<u8>,
+        stopped: watch::Receiver<bool>,
+    ) {
         let link = Link::respond(&self.0.replica, connection.binding, connection.peer, Duration::ZERO);
-        let talk = Talk { link, commits: self.0.commits.subscribe(), stopped };
+        let talk = Talk { link, start, commits: self.0.commits.subscribe(), stopped };
         let result = match block_in_place(|| self.0.replica.id()) {
             Ok(own) => talk.run(connection, Some(Host::new(&self.0.places, own, None)), &mut |_| {}).await,
             Err(error) => Err(error.into()),
@@ -315,7 +310,7 @@ impl Node {
             link.leave_bodies();
         }
         let (_never, stopped) = watch::channel(false);
-        let talk = Talk { link, commits: self.0.commits.subscribe(), stopped };
+        let talk = Talk { link, start: Vec::new(), commits: self.0.commits.subscribe(), stopped };
         let own = block_in_place(|| self.0.replica.id())?;
         let host = Host::new(&self.0.places, own, self.0.places.dial(ticket.inviter));
         talk.run(connection, Some(host), progress).await
@@ -340,7 +335,9 @@ pub async fn talk(
         _ => Link::respond(replica, binding, endpoint, Duration::ZERO),
     };
     let (_never, stopped) = watch::channel(false);
-    Talk { link, commits: commits.subscribe(), stopped }.run(connection, None, progress).await
+    Talk { link, start: Vec::new(), commits: commits.subscribe(), stopped }
+        .run(connection, None, progress)
+        .await
 }
 
 /// Jitter needs no secrecy, and a failing source of randomness must not stop a reconnect.
@@ -354,6 +351,8 @@ fn random() -> u64 {
 /// The pump of one conversation.
 struct Talk {
     link: Link,
+    /// What the peer has said before this began.
+    start: Vec<u8>,
     commits: watch::Receiver<u64>,
     stopped: watch::Receiver<bool>,
 }
@@ -411,6 +410,7 @@ impl Talk {
         let start = Instant::now();
         let mut buffer = vec![0; PIECE];
         let (mut waiting, mut leaving): (Option<Vec<u8>>, bool) = (None, false);
+        block_in_place(|| self.link.receive(&std::mem::take(&mut self.start), Duration::ZERO))?;
         loop {
             while let Some(event) = self.link.poll_event() {
                 told(&event, host);

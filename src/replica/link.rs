@@ -10,12 +10,13 @@ use std::time::Duration;
 
 use self::bodies::Fetching;
 use self::changes::Incoming;
+use super::elders::Elder;
 use super::members::{self, AdmitError};
 use super::read::{Snapshot, digest};
 use super::{Replica, ReplicaError};
 use crate::blob::BlobId;
 use crate::mailbox::ReplicaId;
-use crate::member::{Member, PeerId, Record, Status, Ticket};
+use crate::member::{Member, PeerId, Record, Role, Status, Ticket};
 use crate::store::{BodyReader, Missing};
 use crate::sync::{
     Binding, Digest, Event, Fault, Join, Local, PeerHello, RecordName, Refusal, Session, SessionError, State,
@@ -128,6 +129,8 @@ pub struct Link {
     /// Who it must be.
     expected: Option<ReplicaId>,
     member: Option<Member>,
+    /// The peer claims before this replica does, while it is connected.
+    elder: Option<Elder>,
     incoming: Incoming,
     outgoing: Option<(Missing, Snapshot)>,
     fetching: Fetching,
@@ -212,6 +215,7 @@ impl Link {
             endpoint,
             expected,
             member: None,
+            elder: None,
             incoming: Incoming::default(),
             outgoing: None,
             fetching: Fetching::default(),
@@ -477,6 +481,7 @@ impl Link {
         if let Some(member) = &self.member {
             self.events.push_back(LinkEvent::Accepted { peer: member.replica, in_sync });
         }
+        self.defer()?;
         let theirs = self.session.peer().map(|hello| hello.members);
         self.replica.with(|core| {
             let digest = core.members.digest();
@@ -493,6 +498,16 @@ impl Link {
                 self.held_theirs = self.peer_digest;
             }
             self.want_more()?;
+        }
+        Ok(())
+    }
+
+    /// Lets the peer claim first as long as it is connected, if its lane is lower.
+    fn defer(&mut self) -> Result<(), LinkError> {
+        let theirs = self.member.as_ref().filter(|member| member.role == Role::Server).and_then(|m| m.lane);
+        let ours = self.replica.with(|core| Ok(core.members.lane_of(core.identity.replica)))?;
+        if ours.zip(theirs).is_some_and(|(ours, theirs)| theirs.index() < ours.index()) {
+            self.elder = Some(Elder::connected(&self.replica.0.elders));
         }
         Ok(())
     }

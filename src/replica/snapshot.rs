@@ -227,6 +227,15 @@ impl Replica {
             return Ok(snapshot);
         }
         drop(snapshot);
+        if self.standing() == Standing::Server && self.0.elders.any() {
+            let look = || {
+                let (snapshot, waiting) = self.view()?.prepare(wanted)?;
+                Ok(waiting.is_empty().then_some(snapshot))
+            };
+            if let Some(snapshot) = self.await_elders(look)? {
+                return Ok(snapshot);
+            }
+        }
         // While the writer is held, nothing can come between the last claim and the look at it.
         let (events, snapshot, waiting) = self.with(|core| {
             let (_, waiting) = self.view_of(core.store.reader()?).prepare(wanted)?;

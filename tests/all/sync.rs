@@ -336,3 +336,36 @@ fn restore_in_place(from: &std::path::Path, to: &std::path::Path) {
         }
     }
 }
+
+/// Rule 1: of the servers that are connected the one with the lowest lane claims for the messages of others.
+#[test]
+fn a_server_waits_a_moment_for_the_claims_of_a_lower_lane() {
+    let first = Home::found(Role::Server);
+    let second = first.invite(Role::Server, 2);
+    let laptop = second.invite(Role::Observer, 3);
+    second.sync(&first);
+    first.append("INBOX", "Subject: here\n\n");
+    second.sync(&first);
+    laptop.sync(&second);
+    let shown = laptop.replica.mailbox(&name("INBOX")).unwrap();
+    laptop.replica.copy(shown.seen(), &[postmerge::mailbox::Uid::FIRST], &name("INBOX")).unwrap();
+
+    // The second server has the copy, and shows it while the first, which owns the lower lane, is connected.
+    let mut live = second.live(&first);
+    exchange(&mut live, 16 << 10, || false);
+    let (from, to) = laptop.links(&second);
+    exchange(&mut [from, to], 16 << 10, || false);
+    let uids = |home: &Home| -> Vec<u32> {
+        let messages = home.replica.messages(&name("INBOX"), postmerge::mailbox::Uid::FIRST, 9).unwrap();
+        messages.iter().map(|message| message.uid.value()).collect()
+    };
+    let shown = std::thread::scope(|scope| {
+        let shown = scope.spawn(|| uids(&second));
+        while !shown.is_finished() {
+            exchange(&mut live, 16 << 10, || false);
+        }
+        shown.join().unwrap()
+    });
+    assert_eq!(shown, [1, 2], "the first server's lane goes on at 2");
+    assert_eq!(uids(&first), shown);
+}

@@ -1,3 +1,5 @@
+use std::path::PathBuf;
+
 use clap::Args;
 use postmerge::member::Role;
 use postmerge::replica::{Founding, Replica};
@@ -21,6 +23,9 @@ pub(crate) struct Init {
     /// A Dovecot will assign UIDs of this account too.
     #[arg(long)]
     dovecot: bool,
+    /// Uses the endpoint of the replica in another directory of this machine, so that one `serve` can host both.
+    #[arg(long, value_name = "DIR")]
+    share_endpoint: Option<PathBuf>,
     /// Prints the result as JSON.
     #[arg(long)]
     json: bool,
@@ -46,7 +51,7 @@ impl Init {
         if let Some(parent) = setup.store.parent() {
             std::fs::create_dir_all(parent)?;
         }
-        let key = endpoint::new_key()?;
+        let key = endpoint::shared_or_new_key(self.share_endpoint.as_deref())?;
         let block = if self.dovecot { Block::DOVECOT } else { Block::STANDARD };
         let founding = Founding { role: self.role, name, block, endpoint: key.peer_id() };
         let replica = Replica::found(&setup.store, setup.state(), &founding)?;

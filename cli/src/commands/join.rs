@@ -28,6 +28,9 @@ pub(crate) struct Join {
     /// Pairs and learns what there is; bodies come with the first sync.
     #[arg(long)]
     no_sync: bool,
+    /// Uses the endpoint of the replica in another directory of this machine, so that one `serve` can host both.
+    #[arg(long, value_name = "DIR")]
+    share_endpoint: Option<PathBuf>,
     /// What peers call this replica [default: the host name].
     #[arg(long)]
     name: Option<String>,
@@ -64,7 +67,7 @@ impl Join {
         let fresh = !setup.store.join("STORE").exists();
         let replica = Replica::prepare_join(&setup.store, setup.state(), &ticket);
         let replica = replica.map_err(|error| occupied(error, setup))?;
-        let key = endpoint::read_or_make_key(&setup.store)?;
+        let key = endpoint::read_or_make_key(&setup.store, self.share_endpoint.as_deref())?;
         let node = Node::new(replica.clone(), endpoint::unlisted(&key, &setup.runtime)?);
         let bodies = adopt.is_none() && !self.no_sync;
         let mut sink = progress::paced(progress::on_terminal());

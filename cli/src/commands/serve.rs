@@ -1,4 +1,5 @@
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,7 +14,7 @@ use crate::config::Config;
 use crate::context::{Code, Serving};
 use crate::control::{self, Control};
 use crate::endpoint;
-use crate::failure::advice_on;
+use crate::failure::{advice, advice_on};
 use crate::imap::{Imap, Listen};
 use crate::paths::Setup;
 
@@ -26,6 +27,9 @@ pub(crate) struct Serve {
     /// Talks to no peer; only other commands are served.
     #[arg(long, conflicts_with = "listen")]
     offline: bool,
+    /// Another store to host on the same port; its replica must have been made with --share-endpoint. Can be repeated.
+    #[arg(long, value_name = "DIR")]
+    host: Vec<PathBuf>,
     #[command(flatten)]
     imap: Listen,
 }
@@ -39,25 +43,30 @@ impl Serve {
             let _inside = setup.runtime.enter();
             Stop::new()?
         };
-        let replica = open(setup)?;
-        let node = match self.offline {
-            true => None,
-            false => Some(Node::new(replica.clone(), self.bind(setup)?)),
-        };
-        let listens = node.as_ref().and_then(|node| node.endpoint().local_address().ok());
-        if node.is_some() {
-            self.announce(setup, &replica)?;
+        let endpoint = if self.offline { None } else { Some(self.bind(setup)?) };
+        let listens = endpoint.as_ref().and_then(|endpoint| endpoint.local_address().ok());
+        let mut hosted = Vec::new();
+        for store in self.stores(setup)? {
+            hosted.push(Hosted::open(setup.at(store), endpoint.as_ref())?);
         }
-        let serving = Serving { node: node.clone(), listens };
-        let control = Control::start(Arc::new(setup.clone()), replica.clone(), serving)?;
-        match listens {
-            Some(listens) => eprintln!("serving {} on {listens}", setup.store.display()),
-            None => eprintln!("serving {} offline", setup.store.display()),
+        if endpoint.is_some() {
+            hosted.iter().try_for_each(|hosted| self.announce(&hosted.setup, &hosted.replica))?;
         }
-        let imap = Imap::start(setup, &self.imap, &replica)?;
+        for Hosted { setup, .. } in &hosted {
+            match listens {
+                Some(listens) => eprintln!("serving {} on {listens}", setup.store.display()),
+                None => eprintln!("serving {} offline", setup.store.display()),
+            }
+        }
+        let replicas = hosted.iter().map(|hosted| (hosted.setup.store.clone(), hosted.replica.clone()));
+        let imap = Imap::start(setup, &self.imap, replicas)?;
+        // Last, as whoever waits for the daemon asks there: by then all that was asked for is there.
+        let controls = hosted.iter().map(|hosted| hosted.control(listens));
+        let controls = controls.collect::<anyhow::Result<Vec<Control>>>()?;
+        let nodes: Vec<Node> = hosted.iter().filter_map(|hosted| hosted.node.clone()).collect();
         let result = setup.runtime.block_on(async {
-            let result = match node {
-                Some(node) => node.serve(stop.wait()).await,
+            let result = match &endpoint {
+                Some(endpoint) => postmerge::net::serve(endpoint, &nodes, stop.wait()).await,
                 None => {
                     stop.wait().await;
                     Ok(())
@@ -68,10 +77,28 @@ impl Serve {
                 None => result.map_err(anyhow::Error::from),
             }
         });
-        control.stop();
-        replica.close()?;
+        controls.into_iter().for_each(Control::stop);
+        hosted.iter().try_for_each(|hosted| hosted.replica.close())?;
         result?;
         Ok(if stop.interrupted { Code::INTERRUPTED } else { Code::DONE })
+    }
+
+    /// The stores to host, the one that the command line names first.
+    fn stores(&self, setup: &Setup) -> anyhow::Result<Vec<PathBuf>> {
+        let others = if self.host.is_empty() { &setup.config.host } else { &self.host };
+        let mut stores = vec![setup.store.clone()];
+        for store in others.iter().map(|store| setup.cwd.join(store)) {
+            if !self.offline
+                && endpoint::read_key(&store)?.peer_id() != endpoint::read_key(&setup.store)?.peer_id()
+            {
+                let what =
+                    format!("{} and {} have different endpoints", store.display(), setup.store.display());
+                let hint = "make the second with --share-endpoint DIR, or serve it on a port of its own";
+                return Err(advice(what, hint));
+            }
+            stores.push(store);
+        }
+        Ok(stores)
     }
 
     fn bind(&self, setup: &Setup) -> anyhow::Result<Endpoint> {
@@ -111,6 +138,27 @@ impl Serve {
             replica.announce(addresses)?;
         }
         Ok(())
+    }
+}
+
+/// One replica that is being served.
+struct Hosted {
+    setup: Setup,
+    replica: Replica,
+    node: Option<Node>,
+}
+
+impl Hosted {
+    fn open(setup: Setup, endpoint: Option<&Endpoint>) -> anyhow::Result<Hosted> {
+        let replica = open(&setup)?;
+        let node = endpoint.map(|endpoint| Node::new(replica.clone(), endpoint.clone()));
+        Ok(Hosted { setup, replica, node })
+    }
+
+    /// Serves the other commands.
+    fn control(&self, listens: Option<SocketAddr>) -> anyhow::Result<Control> {
+        let serving = Serving { node: self.node.clone(), listens };
+        Control::start(Arc::new(self.setup.clone()), self.replica.clone(), serving)
     }
 }
 

@@ -3,6 +3,7 @@
 mod alone;
 mod dovecot;
 mod foreign;
+mod hosts;
 mod pair;
 mod served;
 mod support;

@@ -189,15 +189,8 @@ impl Link {
     /// Of the servers that are connected the one with the lowest lane claims for the messages of others. Nothing relies on
     /// it: who shows a mailbox claims what is not claimed.
     fn claim_for_others(&mut self) -> Result<(), LinkError> {
-        let theirs = self.member.as_ref().filter(|member| member.role == Role::Server).and_then(|m| m.lane);
-        let (role, ours, ready) = self
-            .replica
-            .with(|core| Ok((core.role(), core.members.lane_of(core.identity.replica), core.is_ready()?)))?;
-        let lowest = match (ours, theirs) {
-            (Some(ours), Some(theirs)) => ours.index() < theirs.index(),
-            (ours, _) => ours.is_some(),
-        };
-        if role == Role::Server && ready && lowest {
+        let (role, ready) = self.replica.with(|core| Ok((core.role(), core.is_ready()?)))?;
+        if role == Role::Server && ready && !self.replica.0.elders.any() {
             self.replica.settle(None)?;
         }
         Ok(())

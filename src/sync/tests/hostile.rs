@@ -253,3 +253,18 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_hello_names_its_account_once_it_is_whole() {
+    let mut pair = differing();
+    let account = pair.nodes[0].local().account;
+    let hello = pair.sessions[0].poll_send(usize::MAX).unwrap();
+    for len in 0..hello.len() {
+        assert_eq!(naming(&hello[..len]), Naming::Incomplete, "{len}");
+    }
+    assert_eq!(naming(&hello), Naming::Account(account));
+    assert_eq!(naming(&[&hello[..], b"more"].concat()), Naming::Account(account));
+    for nonsense in [&[0xff; 64][..], &[0, 0x05], &[0, 0]] {
+        assert_eq!(naming(nonsense), Naming::Nothing, "{nonsense:?}");
+    }
+}
