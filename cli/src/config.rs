@@ -58,6 +58,10 @@ mod tests {
         let text = "listen = \"127.0.0.1:1\"\nname = \"desktop\"\naddresses = [\"mail.example:7367\"]\n";
         let config = Config::parse(text).unwrap();
         assert_eq!((config.name.as_deref(), config.addresses.len()), (Some("desktop"), 1));
+        let config =
+            Config::parse("imaps = \"[::]:993\"\ntls_cert = \"chain.pem\"\ntls_key = \"key.pem\"\n").unwrap();
+        assert_eq!(config.tls_cert.as_deref(), Some(Path::new("chain.pem")));
+        assert!(!config.imap_cleartext, "passwords in the clear are asked for by name");
         assert!(Config::parse("listne = \"127.0.0.1:1\"").is_err());
         assert_eq!(Config::parse("").unwrap(), Config::default());
     }

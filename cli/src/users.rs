@@ -91,7 +91,8 @@ fn modified(path: &Path) -> Option<SystemTime> {
     std::fs::metadata(path).and_then(|found| found.modified()).ok()
 }
 
-fn settings(users: Users, secret: DecoySecret) -> Arc<Settings> {
+/// What sessions share, for these users.
+pub(crate) fn settings(users: Users, secret: DecoySecret) -> Arc<Settings> {
     Arc::new(Settings { authenticator: Authenticator::new(users, secret), nonce, time })
 }
 

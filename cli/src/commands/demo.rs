@@ -1,6 +1,7 @@
 //! The whole idea in one command.
 
 mod client;
+mod imap;
 mod mail;
 mod side;
 mod story;
@@ -11,6 +12,7 @@ use std::io::Write;
 use clap::Args;
 
 use self::client::Told;
+use self::imap::Known;
 use self::verdict::{Affected, Place, Verdict};
 use crate::context::Code;
 use crate::paths::Setup;
@@ -72,6 +74,18 @@ fn show(verdict: &Verdict, story: &story::Story, out: &mut dyn Write) -> anyhow:
         writeln!(out, "\nWhat the caching client of {name} was told:")?;
         for told in told {
             writeln!(out, "  {}", line(told, story))?;
+        }
+    }
+    for (name, heard) in ["A", "B"].iter().zip(&verdict.imap) {
+        writeln!(out, "\nThe IMAP session that was in IDLE at {name}:")?;
+        // The names of all flags, when there is a new one, are long and tell nothing here.
+        for line in heard.lines.iter().filter(|line| !line.contains("FLAGS ($Forwarded")) {
+            writeln!(out, "  {line}")?;
+        }
+        if !heard.known.is_empty() {
+            let known: Vec<String> =
+                heard.known.iter().map(|Known { was, is }| format!("UID {is} was {was}")).collect();
+            writeln!(out, "  EMAILID says that the client has these bodies: {}.", known.join(", "))?;
         }
     }
     let (messages, mailboxes) = story.views[2][0]

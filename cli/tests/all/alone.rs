@@ -293,6 +293,9 @@ fn the_demo_keeps_the_promises() {
     assert_eq!(facts["equal"], true);
     assert!(facts["burned"].as_array().unwrap().iter().any(|burned| burned["rule"] == "3b"), "{facts}");
     assert!(facts["burned"].as_array().unwrap().iter().any(|burned| burned["rule"] == "3c"), "{facts}");
+    let lines = facts["imap"][0]["lines"].as_array().unwrap();
+    assert!(lines.iter().any(|line| line == "S: * VANISHED 22:23"), "{facts}");
+    assert_eq!(facts["imap"][0]["known"].as_array().unwrap().len(), 2, "{facts}");
     let promises = facts["promises"].as_array().unwrap();
     assert!(promises.len() == 6 && promises.iter().all(|promise| promise["broken"] == serde_json::json!([])));
 }

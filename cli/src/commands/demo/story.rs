@@ -13,6 +13,7 @@ use postmerge::uid::KeywordChange;
 use tokio::runtime::Handle;
 
 use super::client::{Roaming, Told, View, place};
+use super::imap::Imap;
 use super::mail::{self, Mail};
 use super::side::{Side, found};
 use crate::endpoint;
@@ -29,6 +30,8 @@ pub(super) struct Story {
     pub(super) arrived: [View; 2],
     /// What each caching client was told once the connection was back.
     pub(super) told: [Vec<Told>; 2],
+    /// A mail client at each, which was in IDLE when the connection came back.
+    pub(super) imap: [Imap; 2],
     /// Subjects of all messages there ever were.
     pub(super) subjects: BTreeMap<EntryId, String>,
     /// The message that was expunged.
@@ -62,10 +65,15 @@ pub(super) fn tell(dir: &Path, runtime: &Handle, say: &mut dyn FnMut(&str)) -> a
     apart(&a, &b, expunged, say)?;
     look(&mut a, &mut b, &mut roaming)?;
     let split = [a.seen.clone(), b.seen.clone()];
+    let mut imap = [Imap::wait_at(&a.replica, Some("QRESYNC"))?, Imap::wait_at(&b.replica, None)?];
+    say("  A mail program at each selects INBOX over IMAP and waits in IDLE; the one of A knows QRESYNC.");
     say("\nThe connection is back.");
     b.connect(runtime)?;
     settle(&a.replica, &b.replica)?;
     let told = look(&mut a, &mut b, &mut roaming)?;
+    for client in &mut imap {
+        client.wake()?;
+    }
     let healed = [a.seen.clone(), b.seen.clone()];
     let same_digest = a.replica.digest()? == b.replica.digest()?;
     b.disconnect(runtime)?;
@@ -78,7 +86,7 @@ pub(super) fn tell(dir: &Path, runtime: &Handle, say: &mut dyn FnMut(&str)) -> a
     }
     subjects.insert(expunged, mail::subject(Mail::number(NEW[1][0]).raw));
     let views = [whole, split, healed];
-    Ok(Story { sides: [a, b], roaming, views, arrived, told, subjects, expunged, same_digest })
+    Ok(Story { sides: [a, b], roaming, views, arrived, told, imap, subjects, expunged, same_digest })
 }
 
 /// New mail while apart: two messages each.

@@ -9,6 +9,7 @@ use postmerge::uid::Burn;
 use serde::Serialize;
 
 use super::client::{Broken, Told, place};
+use super::imap::Heard;
 use super::story::Story;
 
 /// Where a message is: mailbox and UID.
@@ -51,6 +52,8 @@ pub(super) struct Verdict {
     pub(super) burned: Vec<BurnedUid>,
     /// What the client of A and the client of B were told.
     pub(super) told: [Vec<Told>; 2],
+    /// What mail clients at A and at B heard over IMAP.
+    pub(super) imap: [Heard; 2],
     pub(super) equal: bool,
     pub(super) promises: Vec<Promise>,
 }
@@ -72,6 +75,9 @@ impl Verdict {
         let burned = burned(story)?;
         let mut broken: Vec<Broken> = story.sides.iter().flat_map(|side| side.broken()).cloned().collect();
         broken.extend(story.roaming.broken.iter().cloned());
+        for (client, shown) in story.imap.iter().zip(healed) {
+            client.check(shown, &mut broken);
+        }
         if !equal {
             broken.push(("P3", "the two sides differ".into()));
         }
@@ -92,7 +98,9 @@ impl Verdict {
             Promise { name, what, broken: broken.collect() }
         };
         let promises = PROMISES.into_iter().map(promise).collect();
-        Ok(Verdict { messages, burned, told: story.told.clone(), equal, promises })
+        let [a, b] = &story.imap;
+        let imap = [a.heard.clone(), b.heard.clone()];
+        Ok(Verdict { messages, burned, told: story.told.clone(), imap, equal, promises })
     }
 
     pub(super) fn held(&self) -> bool {
