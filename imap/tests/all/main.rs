@@ -1,4 +1,6 @@
 //! The IMAP server as clients meet it.
 
 mod client;
+mod listener;
+mod server;
 mod session;
