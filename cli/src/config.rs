@@ -23,6 +23,8 @@ pub(crate) struct Config {
     pub(crate) imaps: Option<String>,
     /// Whether passwords are taken in the clear on addresses that other machines reach.
     pub(crate) imap_cleartext: bool,
+    /// How many IMAP connections one address may have; more than the default where many clients come through one.
+    pub(crate) imap_connections_per_address: Option<usize>,
     /// The certificate chain for IMAP, a PEM file.
     pub(crate) tls_cert: Option<PathBuf>,
     /// Its private key, a PEM file.

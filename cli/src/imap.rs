@@ -68,8 +68,11 @@ impl Imap {
         let accounts = Arc::new(Accounts::new(setup, hosted)?);
         let directory = Directory::open(&setup.users)?;
         let opener = accounts.clone();
-        let server =
-            Server::new(Limits::default(), move || directory.settings(), move |user| opener.open(user));
+        let mut limits = Limits::default();
+        if let Some(limit) = config.imap_connections_per_address {
+            limits.connections_per_address = limit;
+        }
+        let server = Server::new(limits, move || directory.settings(), move |user| opener.open(user));
         let _inside = setup.runtime.enter();
         let (stopping, stopped) = watch::channel(false);
         let swept = accounts.clone();

@@ -44,8 +44,10 @@ impl Imap {
     #[track_caller]
     pub(crate) fn uid(&mut self, message_id: &str) -> String {
         let found = self.command(&format!("UID SEARCH HEADER Message-ID \"{message_id}\""));
-        let line = found.iter().find_map(|line| line.strip_prefix("* SEARCH"));
-        line.map(|uids| uids.trim().to_owned()).filter(|uid| !uid.is_empty() && !uid.contains(' ')).unwrap()
+        let uids: Vec<&str> = found.iter().filter_map(|line| line.strip_prefix("* SEARCH ")).collect();
+        let one = uids.len() == 1 && uids[0].parse::<u32>().is_ok();
+        assert!(one, "{message_id} is not there, or not once: {found:?}");
+        uids[0].to_owned()
     }
 
     /// Every message of a mailbox, sorted; one that is there twice is listed twice.

@@ -8,48 +8,58 @@ use crate::server::{Server, add_user};
 use crate::session::{MAILBOXES, calm, fill, id, message, same};
 use crate::support::{World, until};
 
-/// Where alpha talks to its peer: a port that stays, since beta remembers it.
-fn peer_address() -> String {
-    UdpSocket::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).unwrap().to_string()
+/// Two machines with a store each. They are apart unless one serves at `address`.
+struct Pair {
+    alpha: World,
+    beta: World,
+    /// Where alpha talks to its peer: a port that stays, since beta remembers it.
+    address: String,
 }
 
+/// The store of either.
+const STORE: &str = "mail";
+
 /// Two stores of one account with the same mail, and nobody serving.
-fn two_replicas(world: &World, address: &str) {
-    world.ok("a", &["init", "--name", "alpha"]);
-    add_user(world, "a");
-    let alpha = Server::postmerge(world, "a");
-    fill(&mut alpha.connect());
-    drop(alpha);
-    let peer = world.serve("a", &["--listen", address]);
-    let ticket = world.ok("a", &["invite", "--role", "server"]).trim().to_owned();
-    world.ok("b", &["join", &ticket, "--name", "beta"]);
-    add_user(world, "b");
+fn two_replicas() -> Pair {
+    let (alpha, beta) = (World::new(), World::new());
+    let address = UdpSocket::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).unwrap().to_string();
+    alpha.ok(STORE, &["init", "--name", "alpha"]);
+    add_user(&alpha, STORE);
+    let server = Server::postmerge(&alpha, STORE);
+    fill(&mut server.connect());
+    drop(server);
+    let peer = alpha.serve(STORE, &["--listen", &address]);
+    let ticket = alpha.ok(STORE, &["invite", "--role", "server"]).trim().to_owned();
+    beta.ok(STORE, &["join", &ticket, "--name", "beta"]);
+    add_user(&beta, STORE);
     assert_eq!(peer.stop(), Some(0));
+    Pair { alpha, beta, address }
 }
 
 /// Lets both exchange everything, claims of UIDs included.
-fn heal(world: &World, address: &str) {
-    let peer = world.serve("a", &["--listen", address]);
+fn heal(pair: &Pair) {
+    let Pair { alpha, beta, address } = pair;
+    let peer = alpha.serve(STORE, &["--listen", address]);
     until("both to show the same", || {
-        world.view("a");
-        world.ok("b", &["sync"]);
-        world.view("b");
-        world.ok("b", &["sync"]);
-        world.status("a", "digest") == world.status("b", "digest")
+        alpha.view(STORE);
+        beta.ok(STORE, &["sync"]);
+        beta.view(STORE);
+        beta.ok(STORE, &["sync"]);
+        alpha.status(STORE, "digest") == beta.status(STORE, "digest")
     });
     assert_eq!(peer.stop(), Some(0));
 }
 
 /// What a store holds, asked without IMAP.
-fn held(world: &World, store: &str, mailbox: &str) -> Vec<Message> {
+fn held(world: &World, mailbox: &str) -> Vec<Message> {
     let name = if mailbox.starts_with("Entw") { "Entwürfe" } else { mailbox };
-    let rows = world.json(store, &["messages", name, "--json"]);
+    let rows = world.json(STORE, &["messages", name, "--json"]);
     let mut held: Vec<Message> = rows
         .as_array()
         .unwrap()
         .iter()
         .map(|row| {
-            let body = world.ok(store, &["body", row["entry"].as_str().unwrap()]);
+            let body = world.ok(STORE, &["body", row["entry"].as_str().unwrap()]);
             let flags = row["flags"].as_array().unwrap().iter().map(|flag| flag.as_str().unwrap().to_owned());
             (crate::imap::message_id(&body), flags.collect())
         })
@@ -59,8 +69,8 @@ fn held(world: &World, store: &str, mailbox: &str) -> Vec<Message> {
 }
 
 /// Mail and changes at both while they are apart: the next UID of INBOX is wanted twice.
-fn go_apart(world: &World, client: &Program) {
-    let alpha = Server::postmerge(world, "a");
+fn go_apart(pair: &Pair, client: &Program) {
+    let alpha = Server::postmerge(&pair.alpha, STORE);
     let mut imap = alpha.connect();
     for n in 0..3 {
         imap.append("INBOX", "", &message(&format!("at-alpha-{n}")));
@@ -77,7 +87,7 @@ fn go_apart(world: &World, client: &Program) {
     same(&alpha, client);
     drop((imap, alpha));
 
-    let beta = Server::postmerge(world, "b");
+    let beta = Server::postmerge(&pair.beta, STORE);
     let mut imap = beta.connect();
     for n in 0..3 {
         imap.append("INBOX", "\\Seen", &message(&format!("at-beta-{n}")));
@@ -105,7 +115,7 @@ fn expected() -> Vec<String> {
 }
 
 /// The client's Maildir against the store and the server.
-fn compare(world: &World, store: &str, server: &Server, client: &Program) {
+fn compare(world: &World, server: &Server, client: &Program) {
     same(server, client);
     let mut all = Vec::new();
     for mailbox in MAILBOXES {
@@ -114,7 +124,7 @@ fn compare(world: &World, store: &str, server: &Server, client: &Program) {
             let both = (id("inbox-1"), ["\\Answered", "\\Flagged"].map(str::to_owned).into());
             assert!(shown.contains(&both), "a flag of one side is lost: {shown:?}");
         }
-        assert_eq!(shown, held(world, store, mailbox), "{mailbox}: client left, store right");
+        assert_eq!(shown, held(world, mailbox), "{mailbox}: client left, store right");
         all.extend(shown.into_iter().map(|(id, _)| id));
     }
     all.sort();
@@ -122,29 +132,27 @@ fn compare(world: &World, store: &str, server: &Server, client: &Program) {
 }
 
 fn split_and_heal(kind: Kind) {
-    let world = World::new();
-    let address = peer_address();
-    two_replicas(&world, &address);
-    let alpha = Server::postmerge(&world, "a");
+    let pair = two_replicas();
+    let alpha = Server::postmerge(&pair.alpha, STORE);
     let client = Program::new(kind, &alpha);
     client.run();
     same(&alpha, &client);
     drop(alpha);
 
-    go_apart(&world, &client);
-    heal(&world, &address);
-    let alpha = Server::postmerge(&world, "a");
+    go_apart(&pair, &client);
+    heal(&pair);
+    let alpha = Server::postmerge(&pair.alpha, STORE);
     client.roam(&alpha);
     client.run();
-    compare(&world, "a", &alpha, &client);
+    compare(&pair.alpha, &alpha, &client);
     calm(&client);
     drop(alpha);
 
     // The other server is the same mailbox: nothing is fetched again.
-    let beta = Server::postmerge(&world, "b");
+    let beta = Server::postmerge(&pair.beta, STORE);
     client.roam(&beta);
     calm(&client);
-    compare(&world, "b", &beta, &client);
+    compare(&pair.beta, &beta, &client);
 }
 
 #[test]

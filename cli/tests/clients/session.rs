@@ -1,5 +1,7 @@
 //! One day of a client that keeps a Maildir: download, nothing to do, changes on both sides.
 
+use data_encoding::BASE64;
+
 use crate::imap::Imap;
 use crate::program::{Kind, Program};
 use crate::server::{Server, add_user};
@@ -8,14 +10,24 @@ use crate::support::World;
 /// The mailboxes of a test; the last one in modified UTF-7.
 pub(crate) const MAILBOXES: [&str; 3] = ["INBOX", "Work", "Entw&APw-rfe"];
 
-/// Bytes of a message at least: more than a run may be sent that has nothing to do.
+/// Bytes that a message takes on the wire at least, compressed too: more than a run may be sent that has nothing to do.
 const BODY: usize = 40_000;
 
+/// A message with a picture that no compression makes smaller.
 pub(crate) fn message(id: &str) -> String {
-    let line = "As I said, there is nothing to be said about it.\r\n";
+    let mut state = id.bytes().fold(1, |state: u64, byte| state.wrapping_mul(31) + u64::from(byte));
+    let mut noise = Vec::with_capacity(BODY);
+    while noise.len() < BODY {
+        // Knuth's MMIX generator, whose high bits are the good ones.
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        noise.extend(&state.to_be_bytes()[..4]);
+    }
+    let text = BASE64.encode(&noise);
+    let lines: Vec<&str> = text.as_bytes().chunks(76).map(|line| str::from_utf8(line).unwrap()).collect();
     format!(
-        "From: a@example.org\r\nSubject: {id}\r\nMessage-ID: <{id}@test>\r\n\r\n{}",
-        line.repeat(BODY / line.len())
+        "From: a@example.org\r\nSubject: {id}\r\nMessage-ID: <{id}@test>\r\nMIME-Version: 1.0\r\n\
+         Content-Type: image/png\r\nContent-Transfer-Encoding: base64\r\n\r\n{}\r\n",
+        lines.join("\r\n")
     )
 }
 

@@ -23,6 +23,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const MANY: &str = "default_client_limit = 20000\ndefault_process_limit = 5000\nmail_max_userip_connections = 0\n\
                     service imap-login {\n  service_count = 0\n}\n";
 
+/// The same for ours.
+const MANY_TO_US: &str = "imap_connections_per_address = 4000\n";
+
 /// A server that runs until this is dropped.
 pub(crate) struct Server {
     address: String,
@@ -51,9 +54,18 @@ impl Server {
         program.run(&["init".as_ref(), "--name".as_ref(), USER.as_ref()], "");
         program.run(&["import".as_ref(), inbox.dir.as_os_str()], "");
         program.run(&["user".as_ref(), "add".as_ref(), USER.as_ref()], PASSWORD);
+        let config = program.dir.path().join("bench.toml");
+        std::fs::write(&config, MANY_TO_US).expect("a directory takes files");
         let any = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
         let address = any.expect("loopback has a port").to_string();
-        let arguments = ["serve", "--offline", "--imap", &address].map(OsStr::new);
+        let arguments = [
+            "serve".as_ref(),
+            "--offline".as_ref(),
+            "--imap".as_ref(),
+            address.as_ref(),
+            "--config".as_ref(),
+            config.as_os_str(),
+        ];
         let mut daemon =
             program.command(&arguments).stdin(Stdio::null()).spawn().expect("the program starts");
         wait_for_greeting(&address, &mut daemon);

@@ -69,11 +69,11 @@ impl Tls {
         Ok(Tls { certificate: certificate.into(), key: key.into(), loaded })
     }
 
-    /// The files' state of now. One that cannot be used is reported and the last good one stays.
-    fn config(&self) -> Arc<ServerConfig> {
+    /// The files' state at `now`, or a little before. One that cannot be used is reported and the last good one stays.
+    fn config(&self, now: Instant) -> Arc<ServerConfig> {
         let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
-        if now().duration_since(loaded.looked) >= LOOK_AGAIN {
-            loaded.looked = now();
+        if now.saturating_duration_since(loaded.looked) >= LOOK_AGAIN {
+            loaded.looked = now;
             let changed = [modified(&self.certificate), modified(&self.key)];
             if changed != loaded.changed {
                 match read(&self.certificate, &self.key) {
@@ -89,7 +89,7 @@ impl Tls {
     }
 
     pub(super) async fn accept(&self, io: Box<dyn Io>) -> std::io::Result<(Box<dyn Io>, Bindings)> {
-        let stream = TlsAcceptor::from(self.config()).accept(io).await?;
+        let stream = TlsAcceptor::from(self.config(now())).accept(io).await?;
         let (_, connection) = stream.get_ref();
         // RFC 9266; before TLS 1.3 it needs an extended master secret, of which this library does not tell.
         let exporter = match connection.protocol_version() {
@@ -125,4 +125,58 @@ fn read(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, TlsError> {
         .with_single_cert(chain, secret)
         .map_err(unusable)?;
     Ok(Arc::new(config))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Writes a new certificate, or its key, as of so many seconds after 2001.
+    fn write(path: &Path, text: &str, seconds: u64) {
+        std::fs::write(path, text).unwrap();
+        let changed = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000 + seconds);
+        File::options().write(true).open(path).unwrap().set_modified(changed).unwrap();
+    }
+
+    #[test]
+    fn a_renewed_certificate_is_taken_once_it_fits_its_key() {
+        let dir = tempfile::tempdir().unwrap();
+        let (certificate, key) = (dir.path().join("chain.pem"), dir.path().join("key.pem"));
+        let make = || rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let (old, new) = (make(), make());
+        write(&certificate, &old.cert.pem(), 0);
+        write(&key, &old.signing_key.serialize_pem(), 0);
+        let tls = Tls::load(&certificate, &key).unwrap();
+        let start = tls.loaded.lock().unwrap().looked;
+        let at = |looks: u32| tls.config(start + LOOK_AGAIN * looks);
+        let first = at(0);
+
+        assert!(Arc::ptr_eq(&first, &at(1)), "nothing has changed");
+        write(&certificate, &new.cert.pem(), 1);
+        assert!(Arc::ptr_eq(&first, &at(1)), "it is not time to look yet");
+        assert!(Arc::ptr_eq(&first, &at(2)), "the key is still that of the old certificate");
+        write(&key, &new.signing_key.serialize_pem(), 1);
+        let second = at(3);
+        assert!(!Arc::ptr_eq(&first, &second), "both are new");
+        assert!(Arc::ptr_eq(&second, &at(4)), "nothing has changed since");
+        std::fs::remove_file(&key).unwrap();
+        assert!(Arc::ptr_eq(&second, &at(5)), "no key, no change");
+    }
+
+    #[test]
+    fn files_of_no_use_are_told_apart() {
+        let dir = tempfile::tempdir().unwrap();
+        let (certificate, key) = (dir.path().join("chain.pem"), dir.path().join("key.pem"));
+        let error = || Tls::load(&certificate, &key).err().unwrap().to_string();
+        assert!(error().starts_with("cannot read "), "{}", error());
+        write(&certificate, "", 0);
+        write(&key, "", 0);
+        assert!(error().contains("holds no certificate"), "{}", error());
+        let [one, other] =
+            [0, 1].map(|_| rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap());
+        write(&certificate, &one.cert.pem(), 0);
+        assert!(error().contains("holds no private key"), "{}", error());
+        write(&key, &other.signing_key.serialize_pem(), 0);
+        assert!(error().contains("are of no use"), "{}", error());
+    }
 }

@@ -2,9 +2,11 @@
 
 mod client;
 mod hostile;
+mod listener;
 mod merge;
 mod peer;
 mod random;
+mod server;
 mod session;
 mod strict;
 #[path = "../support/talk.rs"]
