@@ -47,8 +47,9 @@ use crate::grammar::{
 pub const OUTPUT: usize = 64 * 1024;
 /// RFC 9051, section 5.4: a client may be silent for 30 minutes at least.
 const AUTOLOGOUT: Duration = Duration::from_secs(31 * 60);
-/// Who has not logged in after this long only holds a connection.
-const LOGIN_TIMEOUT: Duration = Duration::from_secs(60);
+/// Who has not logged in this long after the greeting only holds a connection, however much it says. People type passwords
+/// into the program beforehand.
+const LOGIN_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// What all sessions of a server share.
 pub struct Settings {
@@ -131,6 +132,8 @@ pub struct Session {
     attempts: Attempts,
     /// Nothing is done or said before this.
     not_before: Option<Instant>,
+    /// When the session began.
+    begun: Instant,
     /// When the client was last heard.
     heard: Instant,
     /// Whether the replica committed since a waiting client was last told.
@@ -159,6 +162,7 @@ impl Session {
             running: None,
             attempts: Attempts::new(),
             not_before: None,
+            begun: now,
             heard: now,
             stale: false,
             nonsense: 0,
@@ -213,7 +217,7 @@ impl Session {
             return None;
         }
         let silence = match self.state {
-            State::NotAuthenticated => self.heard + LOGIN_TIMEOUT,
+            State::NotAuthenticated => self.begun + LOGIN_TIMEOUT,
             _ => self.heard + AUTOLOGOUT,
         };
         [Some(silence), self.not_before, self.patience()].into_iter().flatten().min()

@@ -13,7 +13,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use crate::client::{Home, home, settings};
+use crate::talk::{Home, home, settings};
 
 /// Longest silence of the server; a loaded machine needs a fraction.
 const PATIENCE: Duration = Duration::from_secs(60);
