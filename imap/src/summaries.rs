@@ -48,7 +48,7 @@ pub struct Indexer {
 }
 
 impl Indexer {
-    /// Does some of the work, [`BATCH`] messages at most; says whether there may be more. Bodies that are not here are made
+    /// Does some of the work, 256 messages at most; says whether there may be more. Bodies that are not here are made
     /// when they are asked for.
     pub fn step(&mut self, replica: &Replica) -> Result<bool, ReplicaError> {
         let snapshot = replica.snapshot()?;

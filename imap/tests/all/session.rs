@@ -1,5 +1,7 @@
 //! Sessions, command by command.
 
+use std::time::Duration;
+
 use postmerge::mailbox::MailboxName;
 
 use crate::client::{Client, home};
@@ -33,4 +35,21 @@ fn a_message_comes_back_as_it_was_sent() {
         println!("{command}\n  {:?}", client.command(command));
     }
     assert_eq!(home.replica.mailbox(&MailboxName::inbox()).unwrap().messages, 0);
+}
+
+#[test]
+fn who_is_silent_hears_the_news_and_at_last_goodbye() {
+    let home = home();
+    let mut client = Client::login(&home.replica);
+    assert!(client.refused("SELECT nowhere").starts_with("NO"));
+    client.ok("SELECT INBOX");
+    assert!(client.say_bytes(b"i IDLE\r\n").starts_with("+ "));
+    home.replica.append(&MailboxName::inbox(), MESSAGE.as_bytes(), Default::default(), None).unwrap();
+    let news = client.changed();
+    assert!(news.contains("* 1 EXISTS\r\n"), "{news}");
+    assert!(client.say_bytes(b"DONE\r\n").starts_with("i OK ") && !client.closed);
+    // RFC 9051, section 5.4: no server may lose patience before 30 minutes.
+    assert_eq!(client.wait(Duration::from_secs(30 * 60)), "");
+    let bye = client.wait(Duration::from_secs(5 * 60));
+    assert!(bye.starts_with("* BYE ") && client.closed, "{bye}");
 }
