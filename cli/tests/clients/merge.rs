@@ -4,7 +4,7 @@ use std::net::UdpSocket;
 
 use crate::imap::Message;
 use crate::program::{Kind, Program};
-use crate::server::{Server, add_user};
+use crate::server::Server;
 use crate::session::{MAILBOXES, calm, fill, id, message, same};
 use crate::support::{World, until};
 
@@ -16,14 +16,12 @@ fn peer_address() -> String {
 /// Two stores of one account with the same mail, and nobody serving.
 fn two_replicas(world: &World, address: &str) {
     world.ok("a", &["init", "--name", "alpha"]);
-    add_user(world, "a");
     let alpha = Server::postmerge(world, "a");
     fill(&mut alpha.connect());
     drop(alpha);
     let peer = world.serve("a", &["--listen", address]);
     let ticket = world.ok("a", &["invite", "--role", "server"]).trim().to_owned();
     world.ok("b", &["join", &ticket, "--name", "beta"]);
-    add_user(world, "b");
     assert_eq!(peer.stop(), Some(0));
 }
 

@@ -2,7 +2,7 @@
 
 use crate::imap::Imap;
 use crate::program::{Kind, Program};
-use crate::server::{Server, add_user};
+use crate::server::Server;
 use crate::support::World;
 
 /// The mailboxes of a test; the last one in modified UTF-7.
@@ -131,7 +131,6 @@ fn day(server: &Server, kind: Kind) {
 /// A store of the program with a user, served.
 pub(crate) fn new_store(world: &World) -> Server {
     world.ok("a", &["init", "--name", "alpha"]);
-    add_user(world, "a");
     Server::postmerge(world, "a")
 }
 
