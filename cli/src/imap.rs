@@ -201,7 +201,6 @@ impl Accounts {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "the program is where the time comes in")]
 fn now() -> Instant {
     Instant::now()
 }
