@@ -158,7 +158,10 @@ fn replica(error: &ReplicaError) -> (Option<String>, Code) {
         }
         ReplicaError::Store(error) => return store(error),
         ReplicaError::Io { source, .. } => return (io(source), Code::FAILED),
-        ReplicaError::Members { .. } => "`postmerge check --repair` keeps what is whole of it",
+        ReplicaError::Members { .. } => {
+            "stop `serve` on another machine, copy the file `members` of its replica here, and start both; \
+             on an observer `postmerge check --repair` keeps what is whole of it"
+        }
         ReplicaError::Ticket(error) => return ticket(error),
         ReplicaError::NoMessage { mailbox, .. } => {
             return (Some(format!("`postmerge messages {mailbox:?}` lists the UIDs")), Code::FAILED);

@@ -8,7 +8,7 @@ use super::identity::Identity;
 use super::members::{self, Found};
 use super::{MEMBERS, Replica, ReplicaError};
 use crate::mailbox::{Change, DocumentError};
-use crate::member::Members;
+use crate::member::{Members, Role};
 use crate::store::{CheckReport, Level, Position, Problem, Progress, Record, RepairReport, Store};
 
 impl Replica {
@@ -161,14 +161,15 @@ fn check_own_files(dir: &Path) -> Vec<Problem> {
     problems
 }
 
-/// Keeps the records that are whole, if they still say who this replica is. True records are signed: nothing else can
-/// get in.
+/// Keeps the records that are whole, if they still say who this replica is; peers give back the rest. True records are
+/// signed: nothing else can get in. Only an observer may go on so: a server that forgets to whom it gave a part of its lane
+/// would give out UIDs that are another server's.
 fn repair_members(dir: &Path, act: bool) -> Result<Option<Problem>, ReplicaError> {
     let path = dir.join(MEMBERS);
     let Found { records, damage: Some(what), .. } = members::find(dir)? else { return Ok(None) };
     let identity = Identity::read(dir)?;
     let kept = Members::fold(identity.account, records)?;
-    if kept.get(identity.replica).is_none() {
+    if kept.get(identity.replica).is_none_or(|oneself| oneself.role == Role::Server) {
         return Err(ReplicaError::Members { path, what });
     }
     if act {

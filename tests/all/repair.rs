@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use postmerge::mailbox::Uid;
 use postmerge::member::Role;
-use postmerge::replica::Replica;
+use postmerge::replica::{Replica, ReplicaError};
 use postmerge::store::{Level, Problem, Remedy, Store};
 use postmerge::uid::Mailbox;
 
@@ -225,10 +225,10 @@ fn every_damaged_byte_of_who_the_replica_is_is_named() {
 }
 
 #[test]
-fn damage_to_who_the_peers_are_is_repaired_and_they_tell_the_rest() {
-    let (mut first, second) = two();
-    first.replica.announce(vec!["203.0.113.7:4143".into()]).unwrap();
-    second.sync(&first);
+fn damage_to_who_the_peers_are_is_repaired_on_an_observer_and_they_tell_the_rest() {
+    let (second, mut first) = two();
+    second.replica.announce(vec!["203.0.113.7:4143".into()]).unwrap();
+    first.sync(&second);
     let before = first.picture();
     first.shut();
     let (members, marker) = (first.store().join("members"), first.store().join("STORE"));
@@ -247,10 +247,21 @@ fn damage_to_who_the_peers_are_is_repaired_and_they_tell_the_rest() {
         peers.into_iter().map(|peer| peer.member.addresses).collect::<Vec<_>>()
     };
     assert_ne!(addresses(&first), addresses(&second));
-    second.sync(&first);
+    first.sync(&second);
     assert_eq!(addresses(&first), addresses(&second));
     first.shut();
     assert_eq!(Replica::check_dir(&first.store(), Level::Quick, &mut |_| {}).unwrap().problems, []);
+}
+
+/// A server that forgot to whom it gave a part of its lane would give out another server's UIDs.
+#[test]
+fn a_server_does_not_go_on_with_a_part_of_the_membership_log() {
+    let (mut first, _second) = two();
+    first.shut();
+    let members = first.store().join("members");
+    flip(&members, fs::metadata(&members).unwrap().len() - 9);
+    let refused = Replica::repair(&first.store(), &mut |_| {});
+    assert!(matches!(refused, Err(ReplicaError::Members { .. })), "{refused:?}");
 }
 
 /// What every file of a directory holds.

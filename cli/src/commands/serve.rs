@@ -43,6 +43,9 @@ impl Serve {
             let _inside = setup.runtime.enter();
             Stop::new()?
         };
+        if !setup.store.join("STORE").exists() {
+            return Err(ReplicaError::NoReplica { path: setup.store.clone() }.into());
+        }
         let endpoint = if self.offline { None } else { Some(self.bind(setup)?) };
         let listens = endpoint.as_ref().and_then(|endpoint| endpoint.local_address().ok());
         let mut hosted = Vec::new();

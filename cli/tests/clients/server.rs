@@ -29,10 +29,8 @@ impl Server {
         Server { address, user: "tester", password: PASSWORD, _daemon: Daemon::Dovecot { _daemon: daemon } }
     }
 
-    /// A store of the program. It talks to no peer. All stores of a world have one list of users, in which the tester opens
-    /// one of them: from now on this one.
+    /// A store of the program, which must have the user already ([`add_user`]). It talks to no peer.
     pub(crate) fn postmerge(world: &World, store: &str) -> Server {
-        world.run_with(store, &["user", "add", "tester"], PASSWORD.as_bytes()).ok();
         let any = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
         let address = any.unwrap().to_string();
         let serve = world.serve(store, &["--offline", "--imap", &address]);
@@ -46,4 +44,9 @@ impl Server {
     pub(crate) fn connect(&self) -> Imap {
         Imap::connect(&self.address, self.user, self.password)
     }
+}
+
+/// Lets the tester log in.
+pub(crate) fn add_user(world: &World, store: &str) {
+    world.run_with(store, &["user", "add", "tester"], PASSWORD.as_bytes()).ok();
 }
