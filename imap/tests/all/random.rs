@@ -56,10 +56,13 @@ fn act() -> impl Strategy<Value = Act> {
     ]
 }
 
-/// Two servers and an observer, two clients of the first server and one of the second.
+/// Where the observer stands among the replicas. Its UIDs are its own, so nobody roams from it or to it.
+const OBSERVER: usize = 2;
+
+/// Two servers and an observer, two clients of the first server and one of each other replica.
 struct World {
     peers: [Peer; 3],
-    /// Each with the number of its server.
+    /// Each with the number of its replica.
     clients: Vec<(usize, Strict)>,
     bodies: u32,
 }
@@ -78,6 +81,7 @@ impl World {
             (0, Strict::login(&first.account, false)),
             (0, Strict::login(&first.account, true)),
             (1, Strict::login(&second.account, true)),
+            (OBSERVER, Strict::login(&observer.account, true)),
         ];
         World { peers: [first, second, observer], clients, bodies: 0 }
     }
@@ -131,6 +135,7 @@ impl World {
         match act {
             Act::Verify => client.verify(&peers[*server]),
             Act::Reselect => drop(client.select()),
+            Act::Roam if *server == OBSERVER => {}
             Act::Roam => {
                 *server = 1 - *server;
                 client.roam(&peers[*server].account);
