@@ -209,7 +209,7 @@ fn a_merge_between_pipelined_commands_shifts_no_number() {
         let mut client = Strict::login(&first.account, qresync);
         second.expunge(1);
         second.deliver(THERE);
-        let commands = ["FETCH 2 (UID FLAGS)", "STORE 2 +FLAGS (\\Flagged)", "FETCH 1:2 (UID)"];
+        let commands = ["UID FETCH 1:* (FLAGS)", "STORE 2 +FLAGS (\\Flagged)", "FETCH 1:2 (UID)"];
         client.pipeline(&commands.map(|command| format!("t {command}")), || first.sync(&second));
         client.verify(&first);
         let flagged: Vec<u32> = first
