@@ -208,7 +208,7 @@ fn on_message(client: &mut Strict, act: &Act, seq: u32, servers: &[Peer]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, max_shrink_iters: 200, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 16, max_shrink_iters: 200, ..ProptestConfig::default() })]
 
     #[test]
     fn no_client_is_ever_told_a_lie(
