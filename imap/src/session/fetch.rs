@@ -40,6 +40,8 @@ pub(super) struct FetchRun {
     gone: bool,
     /// Bodies that nobody gave in time.
     unavailable: usize,
+    /// Whether a body was awaited in vain: the ones after it are not waited for.
+    impatient: bool,
 }
 
 struct Ready {
@@ -70,9 +72,15 @@ impl FetchRun {
     /// Goes on without the body that is awaited.
     pub(super) fn give_up(&mut self) {
         if self.awaited.take().is_some() {
-            self.ready.pop_front();
-            self.unavailable += 1;
+            self.impatient = true;
+            self.skip();
         }
+    }
+
+    /// Leaves out a message whose body is not here.
+    fn skip(&mut self) {
+        self.ready.pop_front();
+        self.unavailable += 1;
     }
 
     fn needs_summary(&self) -> bool {
@@ -140,6 +148,7 @@ impl Session {
             awaited: None,
             gone: false,
             unavailable: 0,
+            impatient: false,
         })));
         Ok(Done::Runs)
     }
@@ -178,6 +187,10 @@ impl Session {
             if run.needs_summary() && next.summary.is_none() {
                 let blob = next.message.blob;
                 let Some(summary) = summaries(replica, &[blob])?.pop().flatten() else {
+                    if run.impatient {
+                        run.skip();
+                        continue;
+                    }
                     if run.awaited.is_none_or(|(awaited, _)| awaited != blob) {
                         replica.want(blob)?;
                         run.awaited = Some((blob, now + PATIENCE));
@@ -246,6 +259,10 @@ impl FetchRun {
         if self.needs_summary() {
             let blobs: Vec<BlobId> = ready.iter().map(|ready| ready.message.blob).collect();
             for (ready, summary) in ready.iter_mut().zip(summaries(replica, &blobs)?) {
+                if summary.is_none() {
+                    // Asked for now, so that those after the first have come when it is their turn.
+                    replica.want(ready.message.blob)?;
+                }
                 ready.summary = summary;
             }
         }
