@@ -68,7 +68,7 @@ impl Imap {
         let accounts = Arc::new(Accounts::new(setup, hosted)?);
         let directory = Directory::open(&setup.users)?;
         let opener = accounts.clone();
-        let mut limits = Limits::default();
+        let mut limits = limits();
         if let Some(limit) = config.imap_connections_per_address {
             limits.connections_per_address = limit;
         }
@@ -125,6 +125,22 @@ impl Imap {
         tokio::task::block_in_place(|| self.accounts.close_unused(true));
         Ok(())
     }
+}
+
+/// File descriptors that are kept for stores, peers and other commands.
+const KEPT: usize = 256;
+
+/// As many connections as the system lets this process have, up to what is useful.
+fn limits() -> Limits {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut files = getrlimit(Resource::Nofile);
+    files.current = files.maximum;
+    // Where that is refused the old limit stays.
+    let _ = setrlimit(Resource::Nofile, files);
+    let most = getrlimit(Resource::Nofile).current.and_then(|most| usize::try_from(most).ok());
+    let limits = Limits::default();
+    let connections = most.map_or(limits.connections, |most| most.saturating_sub(KEPT).max(16));
+    Limits { connections: limits.connections.min(connections), ..limits }
 }
 
 fn bind(setup: &Setup, address: &str) -> anyhow::Result<(TcpListener, SocketAddr)> {

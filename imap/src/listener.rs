@@ -9,7 +9,7 @@ mod tls;
 
 use std::collections::HashMap;
 use std::future::Future;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -22,6 +22,8 @@ use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{sleep, sleep_until, timeout};
 
 use self::deflate::{Deflate, Inflate};
+use tracing::Instrument as _;
+
 use crate::account::Account;
 use crate::auth::{Channel, User};
 use crate::session::{Opened, Session, SessionEvent, Settings};
@@ -30,6 +32,8 @@ pub use self::tls::{Tls, TlsError};
 
 /// A client that reads nothing for this long is gone; RFC 9051, section 5.4, asks for patience only with silence.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(120);
+/// Bytes that a client must take within [`WRITE_TIMEOUT`].
+const WRITE_PIECE: usize = 16 * 1024;
 /// A TLS handshake is a few round trips: who needs longer holds a connection for nothing.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long connections may take to say goodbye when the server stops.
@@ -76,7 +80,14 @@ pub struct Server {
     open: Box<OpenAccount>,
     limits: Limits,
     connections: Mutex<HashMap<IpAddr, usize>>,
+    /// Failed logins of late, by address: who guesses over many connections waits as over one.
+    failures: Mutex<HashMap<IpAddr, (u32, Instant)>>,
 }
+
+/// Addresses whose failed logins are remembered. The memory is small; who has more of them waits less.
+const MAX_SUSPECTS: usize = 10_000;
+/// Without another failure an address is trusted again after this long.
+const FORGIVEN: Duration = Duration::from_secs(15 * 60);
 
 impl Server {
     /// `settings` is asked for each connection, so that users and options can change while the server runs.
@@ -90,6 +101,7 @@ impl Server {
             open: Box::new(open),
             limits,
             connections: Mutex::default(),
+            failures: Mutex::default(),
         })
     }
 
@@ -132,17 +144,35 @@ impl Server {
         Ok(())
     }
 
+    /// Failed logins of an address of late.
+    fn failures(&self, address: IpAddr) -> u32 {
+        let failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = failures.get(&address).filter(|(_, last)| now().duration_since(*last) < FORGIVEN);
+        known.map_or(0, |(count, _)| *count)
+    }
+
+    fn note_failure(&self, address: IpAddr) {
+        let (count, now) = (self.failures(address), now());
+        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        if failures.len() >= MAX_SUSPECTS {
+            failures.retain(|_, (_, last)| now.duration_since(*last) < FORGIVEN);
+        }
+        if failures.len() < MAX_SUSPECTS {
+            failures.insert(address, (count.saturating_add(1), now));
+        }
+    }
+
     /// A place for a connection, unless there are too many.
     fn admit(self: &Arc<Self>, peer: SocketAddr) -> Option<Place> {
         let mut connections = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
-        let all: usize = connections.values().sum();
-        let here = connections.entry(peer.ip()).or_default();
-        if all >= self.limits.connections || *here >= self.limits.connections_per_address {
-            tracing::warn!(%peer, all, here = *here, "too many connections");
+        let (all, address) = (connections.values().sum::<usize>(), household(peer.ip()));
+        let here = connections.get(&address).copied().unwrap_or(0);
+        if all >= self.limits.connections || here >= self.limits.connections_per_address {
+            tracing::warn!(%peer, all, here, "too many connections");
             return None;
         }
-        *here += 1;
-        Some(Place { server: self.clone(), address: peer.ip() })
+        connections.insert(address, here + 1);
+        Some(Place { server: self.clone(), address })
     }
 
     async fn connection(
@@ -166,6 +196,7 @@ impl Server {
         let session = Session::new(settings, channel, start_tls.is_some(), now());
         let connection = Connection {
             server: self,
+            address: household(peer.ip()),
             io,
             session: Some(Box::new(session)),
             start_tls,
@@ -173,10 +204,20 @@ impl Server {
             commits: None,
             stopped,
         };
-        match connection.run().await {
+        // Who failed to log in is logged with this.
+        let span = tracing::info_span!("imap", %peer);
+        match connection.run().instrument(span).await {
             Ok(()) => tracing::debug!(%peer, "a client left"),
             Err(error) => tracing::debug!(%peer, %error, "a client was cut off"),
         }
+    }
+}
+
+/// What is counted as one address: an IPv6 network of 64 bits, since whoever has one address of it has all.
+fn household(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(address) => address.into(),
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
     }
 }
 
@@ -209,6 +250,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Io for T {}
 /// One client's connection.
 struct Connection<'a> {
     server: &'a Server,
+    address: IpAddr,
     io: Box<dyn Io>,
     /// Away only while it works.
     session: Option<Box<Session>>,
@@ -248,7 +290,10 @@ impl Connection<'_> {
                 bytes = codec.1.deflate(&bytes)?;
             }
             let late = || std::io::Error::new(std::io::ErrorKind::TimedOut, "the client reads nothing");
-            timeout(WRITE_TIMEOUT, self.io.write_all(&bytes)).await.map_err(|_| late())??;
+            // Piece by piece: a slow client may take its time for all of it.
+            for piece in bytes.chunks(WRITE_PIECE) {
+                timeout(WRITE_TIMEOUT, self.io.write_all(piece)).await.map_err(|_| late())??;
+            }
             timeout(WRITE_TIMEOUT, self.io.flush()).await.map_err(|_| late())??;
         }
         Ok(())
@@ -257,11 +302,17 @@ impl Connection<'_> {
     /// One step of work, where it may block. A panic ends this connection and no other.
     async fn work(&mut self) -> std::io::Result<()> {
         let Some(mut session) = self.session.take() else { return Ok(()) };
+        let (failed, before) = (session.failed_logins(), self.server.failures(self.address));
+        session.suspect(before);
+        let span = tracing::Span::current();
         let done = spawn_blocking(move || {
-            session.work(now());
+            span.in_scope(|| session.work(now()));
             session
         });
-        self.session = Some(done.await.map_err(std::io::Error::other)?);
+        let session = self.session.insert(done.await.map_err(std::io::Error::other)?);
+        if session.failed_logins() > failed {
+            self.server.note_failure(self.address);
+        }
         Ok(())
     }
 

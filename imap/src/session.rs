@@ -47,6 +47,8 @@ use crate::grammar::{
 pub const OUTPUT: usize = 64 * 1024;
 /// RFC 9051, section 5.4: a client may be silent for 30 minutes at least.
 const AUTOLOGOUT: Duration = Duration::from_secs(31 * 60);
+/// Routers forget connections that are silent for some minutes, and their clients would hear nothing any more.
+const REMINDER: Duration = Duration::from_secs(120);
 /// Who has not logged in this long after the greeting only holds a connection, however much it says. People type passwords
 /// into the program beforehand.
 const LOGIN_TIMEOUT: Duration = Duration::from_secs(120);
@@ -134,8 +136,10 @@ pub struct Session {
     not_before: Option<Instant>,
     /// When the session began.
     begun: Instant,
-    /// When the client was last heard.
+    /// When the client was last heard, or last answered.
     heard: Instant,
+    /// When something was said last to a client in IDLE.
+    said: Instant,
     /// Whether the replica committed since a waiting client was last told.
     stale: bool,
     /// Lines that were no commands.
@@ -164,6 +168,7 @@ impl Session {
             not_before: None,
             begun: now,
             heard: now,
+            said: now,
             stale: false,
             nonsense: 0,
             ended: false,
@@ -220,7 +225,12 @@ impl Session {
             State::NotAuthenticated => self.begun + LOGIN_TIMEOUT,
             _ => self.heard + AUTOLOGOUT,
         };
-        [Some(silence), self.not_before, self.patience()].into_iter().flatten().min()
+        [Some(silence), self.not_before, self.patience(), self.reminder()].into_iter().flatten().min()
+    }
+
+    /// When a client in IDLE is told that the connection lives.
+    fn reminder(&self) -> Option<Instant> {
+        matches!(self.running, Some(Running::Idle(_))).then(|| self.said + REMINDER)
     }
 
     /// Until when a body is awaited.
@@ -239,9 +249,22 @@ impl Session {
             if let Some(Running::Fetch(run)) = &mut self.running {
                 run.give_up();
             }
+        } else if self.reminder().is_some_and(|at| at <= now) && self.heard + AUTOLOGOUT > now {
+            self.said = now;
+            self.out.status(None, Condition::Ok, None, "still here");
         } else if self.poll_timeout().is_some_and(|at| at <= now) {
             self.bye(Code::Unavailable, "nothing was heard for too long");
         }
+    }
+
+    /// How many logins failed here.
+    pub fn failed_logins(&self) -> u32 {
+        self.attempts.failures()
+    }
+
+    /// Tells of failed logins from the same address on other connections.
+    pub fn suspect(&mut self, elsewhere: u32) {
+        self.attempts.suspect(elsewhere);
     }
 
     /// The replica has committed, or a body has come: a client in IDLE is told, one that waits for a body may have it.
@@ -290,6 +313,13 @@ impl Session {
                 Some(item) => self.start(item, now),
                 None => return,
             },
+        }
+        if !self.out.is_empty() {
+            self.said = now;
+            // A download that takes hours is no silence.
+            if !matches!(self.running, Some(Running::Idle(_))) {
+                self.heard = now;
+            }
         }
         // What follows STARTTLS and COMPRESS is not for this reader to look at.
         if self.events.is_empty() {
@@ -378,12 +408,12 @@ impl Session {
         let quiet = matches!(self.next, None | Some(Item::Line(_)));
         let may_expunge = match kind {
             Kind::Numbers => false,
-            Kind::Other => quiet,
+            Kind::Uids | Kind::Other => quiet,
         };
         if let Done::Bye(text) = &done {
             return self.bye(Code::Unavailable, text);
         }
-        if let Err(lost) = self.tell(may_expunge) {
+        if let Err(lost) = self.tell(may_expunge, kind == Kind::Uids) {
             tracing::warn!(error = %lost, "a mailbox cannot stay selected");
             return self.bye(Code::Unavailable, &lost.to_string());
         }
@@ -477,6 +507,8 @@ impl Session {
 enum Kind {
     /// FETCH, STORE and SEARCH by sequence numbers: no expunge.
     Numbers,
+    /// The same by UIDs: every FETCH response has the UID (RFC 9051, section 6.4.9).
+    Uids,
     /// All others.
     Other,
 }
@@ -485,7 +517,7 @@ impl Kind {
     fn of(numbering: Numbering) -> Kind {
         match numbering {
             Numbering::Sequence => Kind::Numbers,
-            Numbering::Uid => Kind::Other,
+            Numbering::Uid => Kind::Uids,
         }
     }
 

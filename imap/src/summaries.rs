@@ -1,6 +1,6 @@
 //! Summaries of bodies: made once, kept in the index, found again by the body's name.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
 use postmerge::blob::BlobId;
@@ -10,11 +10,14 @@ use postmerge::uid::Shown;
 
 use crate::message::{self, Summary};
 
-/// Messages that are looked at together. Their summaries, of some hundred bytes each, are in memory at once.
-pub(crate) const BATCH: usize = 256;
+/// Messages that are looked at together. Their summaries are in memory at once: some hundred bytes each, but a megabyte of
+/// a message that somebody made to have a large one.
+pub(crate) const BATCH: usize = 64;
+/// Bodies that are not here and whose summaries the indexer makes when they come; others are made when a client asks.
+const MAX_WAITING: usize = 100_000;
 
-/// The summary of each body, in order; nothing for a body that is not here. Missing ones are made, at about the cost of
-/// reading the body, and kept for the next time.
+/// The summary of each body, in order; nothing for a body that is not here or cannot be read, which the log says. Missing
+/// ones are made, at about the cost of reading the body, and kept for the next time.
 pub(crate) fn summaries(replica: &Replica, blobs: &[BlobId]) -> Result<Vec<Option<Vec<u8>>>, ReplicaError> {
     let mut found = replica.summaries(blobs)?;
     let mut made = Vec::new();
@@ -22,7 +25,14 @@ pub(crate) fn summaries(replica: &Replica, blobs: &[BlobId]) -> Result<Vec<Optio
         if summary.as_ref().is_some_and(|bytes| Summary::read(bytes).is_ok()) {
             continue;
         }
-        *summary = make(replica, *blob)?;
+        *summary = match make(replica, *blob) {
+            Ok(summary) => summary,
+            // One that is damaged must not hide the others.
+            Err(error) => {
+                tracing::error!(%blob, %error, "a body cannot be read; `postmerge check` tells more");
+                None
+            }
+        };
         made.extend(summary.clone().map(|bytes| (*blob, bytes)));
     }
     if !made.is_empty() {
@@ -45,11 +55,13 @@ fn make(replica: &Replica, blob: BlobId) -> Result<Option<Vec<u8>>, ReplicaError
 pub struct Indexer {
     /// For each mailbox the UID up to which all is done.
     done: BTreeMap<postmerge::mailbox::MailboxId, Uid>,
+    /// Bodies that were not here when their turn came.
+    waiting: BTreeSet<BlobId>,
 }
 
 impl Indexer {
-    /// Does some of the work, 256 messages at most; says whether there may be more. Bodies that are not here are made
-    /// when they are asked for.
+    /// Does some of the work, some dozen messages at most; says whether there may be more. What arrives later, bodies of
+    /// known messages too, is for a later call.
     pub fn step(&mut self, replica: &Replica) -> Result<bool, ReplicaError> {
         let snapshot = replica.snapshot()?;
         for mailbox in snapshot.mailboxes()? {
@@ -64,8 +76,23 @@ impl Indexer {
             let last = last.uid;
             drop(snapshot);
             let blobs: Vec<BlobId> = messages.iter().map(|message| message.blob).collect();
-            summaries(replica, &blobs)?;
+            for (blob, summary) in blobs.iter().zip(summaries(replica, &blobs)?) {
+                if summary.is_none() && self.waiting.len() < MAX_WAITING {
+                    self.waiting.insert(*blob);
+                }
+            }
             self.done.insert(mailbox.id, last);
+            return Ok(true);
+        }
+        let mut here = Vec::new();
+        for blob in &self.waiting {
+            if here.len() < BATCH && replica.has_body(*blob)? {
+                here.push(*blob);
+            }
+        }
+        if !here.is_empty() {
+            self.waiting.retain(|blob| !here.contains(blob));
+            summaries(replica, &here)?;
             return Ok(true);
         }
         Ok(false)

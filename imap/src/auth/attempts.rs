@@ -12,6 +12,8 @@ pub const MAX_DELAY: Duration = Duration::from_secs(8);
 #[derive(Clone, Debug, Default)]
 pub struct Attempts {
     failures: u32,
+    /// Failures of the same address on other connections.
+    elsewhere: u32,
     held_until: Option<Instant>,
 }
 
@@ -30,9 +32,20 @@ impl Attempts {
         Attempts::default()
     }
 
+    /// How many logins failed.
+    pub fn failures(&self) -> u32 {
+        self.failures
+    }
+
+    /// Takes failures of the same address on other connections into account: the next wait is as long as if they had
+    /// happened here.
+    pub fn suspect(&mut self, elsewhere: u32) {
+        self.elsewhere = elsewhere;
+    }
+
     /// Counts a LOGIN or AUTHENTICATE that failed, whatever for: waits of 1, 2, 4 and 8 s, and BYE with the fifth.
     pub fn failed(&mut self, now: Instant) -> Penalty {
-        let delay = Duration::from_secs(1 << self.failures.min(6)).min(MAX_DELAY);
+        let delay = Duration::from_secs(1 << self.failures.max(self.elsewhere).min(6)).min(MAX_DELAY);
         self.failures = self.failures.saturating_add(1);
         let answer_at = now + delay;
         self.held_until = Some(answer_at);

@@ -132,11 +132,11 @@ impl Session {
         let Some(replaced) = run.replaces else { return Ok(Done::ok_with(reply, "added")) };
         // RFC 8508, section 3.4: the new message is told first, then the old one goes.
         self.out.status(None, crate::grammar::Condition::Ok, reply.code(), "added");
-        self.tell(false)?;
+        self.tell(false, false)?;
         if let State::Selected(account, selected) = &self.state {
             account.replica().expunge(selected.seen, &[replaced])?;
         }
-        self.tell(true)?;
+        self.tell(true, true)?;
         Ok(Done::ok("replaced"))
     }
 }

@@ -58,7 +58,7 @@ impl Session {
 
     /// The client has asked for it, so it is told, whatever else it has sent already.
     fn done_expunging(&mut self, text: &'static str) -> Result<Done, Failed> {
-        self.tell(true)?;
+        self.tell(true, true)?;
         // Not a later one: the client may keep it, and would never ask again for what came in between.
         let told = self.selected()?.told;
         let reply = if self.enabled.condstore { Reply::HighestModSeq(told) } else { Reply::None };

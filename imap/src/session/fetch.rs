@@ -1,7 +1,7 @@
 //! FETCH (RFC 9051, section 6.4.5): messages are read in batches, texts in pieces, and a step ends when enough waits for
 //! the client.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::io::Read;
 use std::time::{Duration, Instant};
 
@@ -36,6 +36,10 @@ pub(super) struct FetchRun {
     current: Option<Current>,
     /// A body that a peer is asked for, and until when.
     awaited: Option<(BlobId, Instant)>,
+    /// Whether what is told becomes `\Seen`.
+    marks: bool,
+    /// Messages whose texts were told.
+    told: Vec<Uid>,
     /// Whether some messages were expunged before they could be told.
     gone: bool,
     /// Bodies that nobody gave in time.
@@ -128,9 +132,7 @@ impl Session {
         if let Some(partial) = fetch.partial {
             targets = targets[partial.places(targets.len())].to_vec();
         }
-        if fetch.items.iter().any(FetchItem::sets_seen) && !selected.read_only {
-            mark_seen(replica, selected, &targets)?;
-        }
+        let marks = fetch.items.iter().any(FetchItem::sets_seen) && !selected.read_only;
         let mut items = fetch.items;
         if fetch.changed_since.is_some() && !items.contains(&FetchItem::ModSeq) {
             items.push(FetchItem::ModSeq);
@@ -146,6 +148,8 @@ impl Session {
             ready: VecDeque::new(),
             current: None,
             awaited: None,
+            marks,
+            told: Vec::new(),
             gone: false,
             unavailable: 0,
             impatient: false,
@@ -178,6 +182,7 @@ impl Session {
             }
             let Some(next) = run.ready.front() else {
                 if run.targets.is_empty() {
+                    run.mark_seen(replica, selected)?;
                     return Ok(run.done());
                 }
                 run.read_on(replica, selected.seen.mailbox)?;
@@ -187,7 +192,8 @@ impl Session {
             if run.needs_summary() && next.summary.is_none() {
                 let blob = next.message.blob;
                 let Some(summary) = summaries(replica, &[blob])?.pop().flatten() else {
-                    if run.impatient {
+                    // What is here and cannot be read will not come either.
+                    if run.impatient || replica.has_body(blob)? {
                         run.skip();
                         continue;
                     }
@@ -203,6 +209,9 @@ impl Session {
             run.awaited = None;
             if let Some(ready) = run.ready.pop_front() {
                 begun = Some(self.out.len());
+                if run.marks {
+                    run.told.push(ready.message.uid);
+                }
                 match self.enabled.uid_only {
                     true => self.out.uid_fetch(ready.message.uid).pause(),
                     false => self.out.fetch(ready.seq).pause(),
@@ -236,19 +245,25 @@ impl FetchRun {
         match (self.unavailable, self.gone && self.numbering == Numbering::Sequence) {
             (0, false) => Done::ok("these are the messages"),
             (0, true) => Done::no(Code::ExpungeIssued, "some of the messages are expunged"),
-            (count, _) => Done::no(Code::Unavailable, format!("{count} bodies have not arrived here yet")),
+            (count, _) => Done::no(
+                Code::Unavailable,
+                format!("{count} of the messages have not arrived here yet, or cannot be read"),
+            ),
         }
     }
 }
 
-fn mark_seen(replica: &Replica, selected: &Selected, targets: &[(u32, u32)]) -> Result<(), Failed> {
-    let uids: Vec<Uid> = targets.iter().filter_map(|(_, uid)| Uid::new(*uid)).collect();
-    let change = KeywordChange::Edit { set: [Keyword::seen()].into(), clear: Default::default() };
-    replica.store_keywords(selected.seen, &uids, &change, None)?;
-    Ok(())
-}
-
 impl FetchRun {
+    /// Marks what was told as `\Seen`, in one change; a text that could not be told stays unseen.
+    fn mark_seen(&mut self, replica: &Replica, selected: &Selected) -> Result<(), Failed> {
+        let told = std::mem::take(&mut self.told);
+        if !told.is_empty() {
+            let change = KeywordChange::Edit { set: [Keyword::seen()].into(), clear: BTreeSet::new() };
+            replica.store_keywords(selected.seen, &told, &change, None)?;
+        }
+        Ok(())
+    }
+
     /// Reads the next messages.
     fn read_on(&mut self, replica: &Replica, mailbox: MailboxId) -> Result<(), Failed> {
         let wanted: Vec<(u32, u32)> = self.targets.drain(..self.targets.len().min(BATCH)).collect();
@@ -318,6 +333,9 @@ fn put_items(
                 len => out.resume_fetch(false).octets(&piece[..len]),
             }
             continue;
+        }
+        if out.len() >= OUTPUT && current.written > 0 && current.written < items.len() {
+            return Ok(Some(current));
         }
         let mut row = out.resume_fetch(current.written == 0);
         let Some(item) = items.get(current.written) else {

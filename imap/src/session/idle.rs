@@ -22,15 +22,15 @@ impl Session {
             None => {}
         }
         self.stale = false;
-        self.tell(true)?;
+        self.tell(true, false)?;
         self.running = Some(Running::Idle(tag));
         Ok(Done::Runs)
     }
 
     /// Tells a client that has a mailbox selected what happened in it.
-    pub(super) fn tell(&mut self, may_expunge: bool) -> Result<(), Lost> {
+    pub(super) fn tell(&mut self, may_expunge: bool, with_uid: bool) -> Result<(), Lost> {
         let State::Selected(account, selected) = &mut self.state else { return Ok(()) };
         let snapshot = account.replica().snapshot_of(selected.seen.mailbox)?;
-        selected.refresh(&snapshot, self.enabled, may_expunge, &mut self.out)
+        selected.refresh(&snapshot, self.enabled, may_expunge, with_uid, &mut self.out)
     }
 }

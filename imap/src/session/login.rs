@@ -115,7 +115,11 @@ impl Session {
             name.and_then(|name| self.settings.authenticator.check_password(&name, password.as_bytes()));
         match known {
             Some(user) => self.open(tag.clone(), user),
-            None => self.refuse_login(tag, Answer::AuthenticationFailed, "wrong name or password", now),
+            None => {
+                let name: String = String::from_utf8_lossy(user).chars().take(100).collect();
+                tracing::warn!(?name, "LOGIN failed");
+                self.refuse_login(tag, Answer::AuthenticationFailed, "wrong name or password", now)
+            }
         }
     }
 

@@ -211,10 +211,13 @@ impl SearchRun {
                 }
             }
             Answer::Thread(algorithm) => {
+                // A message whose body is not here is a thread of its own.
+                let empty = message::make(std::io::empty()).unwrap_or_default();
                 let rows: Vec<ThreadRow<'_>> = hits
                     .iter()
                     .filter_map(|hit| {
-                        let summary = Summary::read(hit.summary.as_deref()?).ok()?;
+                        let bytes = hit.summary.as_deref().unwrap_or(&empty);
+                        let summary = Summary::read(bytes).or_else(|_| Summary::read(&empty)).ok()?;
                         Some(ThreadRow::new(number(hit), hit.internal_date, &summary))
                     })
                     .collect();

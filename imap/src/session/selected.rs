@@ -110,6 +110,7 @@ impl Selected {
         snapshot: &Snapshot,
         enabled: Enabled,
         may_expunge: bool,
+        with_uid: bool,
         out: &mut Responses,
     ) -> Result<(), Lost> {
         let mailbox = snapshot.mailbox(self.seen.mailbox)?.ok_or(Lost::Deleted)?;
@@ -140,7 +141,7 @@ impl Selected {
                 Update::Flags { seq, uid } => {
                     let at = changes.changed.binary_search_by_key(&uid, |message| message.uid.value());
                     let message = &changes.changed[at.expect("the view names what it was given")];
-                    put_flags(out, seq, message, enabled, enabled.qresync);
+                    put_flags(out, seq, message, enabled, with_uid || enabled.qresync);
                 }
             }
         }

@@ -181,7 +181,8 @@ impl Compiler<'_> {
             SearchKey::Messages(MessageSet::Numbers(_)) if self.uid_only => return Err(Failed::UidRequired),
             SearchKey::Messages(MessageSet::Numbers(set)) => {
                 let exists = self.selected.view.exists();
-                if set.largest_number().is_some_and(|number| number > exists) {
+                // `1:*` of an empty mailbox is nothing, and clients do ask.
+                if !set.names_last() && set.largest_number().is_some_and(|number| number > exists) {
                     return Err(Failed::Bad("there is no message with such a number"));
                 }
                 Test::Seqs(set.resolve(exists))
