@@ -197,11 +197,12 @@ impl Session {
                         run.skip();
                         continue;
                     }
-                    if run.awaited.is_none_or(|(awaited, _)| awaited != blob) {
-                        replica.want(blob)?;
+                    let first_look = run.awaited.is_none_or(|(awaited, _)| awaited != blob);
+                    if first_look {
                         run.awaited = Some((blob, now + PATIENCE));
                     }
-                    self.stale = false;
+                    // One that came since the look above was announced already; it is looked for once more.
+                    self.stale = first_look && replica.want(blob)?;
                     return Ok(Done::Runs);
                 };
                 run.ready[0].summary = Some(summary);
