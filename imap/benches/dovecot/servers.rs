@@ -112,9 +112,11 @@ impl Postmerge {
         let home = self.dir.path();
         let mut command = Command::new(&self.binary);
         command.arg("--store").arg(home.join("store")).args(arguments);
-        for variable in ["HOME", "XDG_RUNTIME_DIR", "XDG_STATE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME"] {
+        for variable in ["HOME", "XDG_STATE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME"] {
             command.env(variable, home);
         }
+        // Sockets want a directory that is nobody else's, which the program makes in here.
+        command.env("XDG_RUNTIME_DIR", home.join("run"));
         for variable in ["POSTMERGE_STORE", "POSTMERGE_CONFIG", "POSTMERGE_LOG"] {
             command.env_remove(variable);
         }

@@ -517,7 +517,7 @@ fn plain(section: &grammar::Section) -> Section {
         Some(grammar::SectionText::Text) => SectionText::Text,
         Some(grammar::SectionText::Mime) => SectionText::Mime,
         Some(grammar::SectionText::HeaderFields { not, names }) => {
-            SectionText::Fields { names: names.clone(), not: *not }
+            SectionText::Fields { names: names.to_vec(), not: *not }
         }
     };
     Section { part: section.part.clone(), text }
