@@ -3,7 +3,7 @@
 //! Its rows stand in one table under three prefixes: placements that wait for a private UID, UIDs, and the way back from
 //! a placement to its UID.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::rows::{EntryRow, after, arrival_key, key_placement, space_key};
 use super::tables::{Table, TableError, Tables, TablesMut};
@@ -74,7 +74,8 @@ impl PrivateUids {
         time: i64,
         limit: usize,
     ) -> Result<Option<PrivateUids>, TableError> {
-        let placements = waiting(tables, mailbox, limit)?;
+        let placements: Vec<Placement> =
+            waiting(tables, mailbox, limit)?.into_iter().map(|(_, placement)| placement).collect();
         let bound = bound(tables, name)?.is_some_and(|(bearer, _)| bearer == mailbox);
         if bound && placements.is_empty() {
             return Ok(None);
@@ -186,17 +187,42 @@ pub(super) fn moved(
     Ok(vanished)
 }
 
+/// Keeps a placement that waits in its place when its message gets another date.
+pub(super) fn redated(
+    tables: &mut impl TablesMut,
+    mailbox: MailboxId,
+    placement: Placement,
+    old: i64,
+    new: i64,
+) -> Result<(), TableError> {
+    let key = waiting_key(mailbox, old, placement);
+    if tables.get(Table::PrivateUids, &key)?.is_some() {
+        tables.remove(Table::PrivateUids, &key)?;
+        tables.put(Table::PrivateUids, &waiting_key(mailbox, new, placement), &[])?;
+    }
+    Ok(())
+}
+
 /// The private UID of a placement, if it has one and is visible.
 pub(crate) fn private_uid(tables: &impl Tables, placement: Placement) -> Result<Option<Uid>, TableError> {
     let value = tables.get(Table::PrivateUids, &back_key(placement))?;
     Ok(value.and_then(|bytes| bytes.try_into().ok()).and_then(|bytes| Uid::new(u32::from_be_bytes(bytes))))
 }
 
-/// The placements of a mailbox that wait for a private UID, in the order in which they get one.
-fn waiting(tables: &impl Tables, mailbox: MailboxId, limit: usize) -> Result<Vec<Placement>, TableError> {
+/// The placements of a mailbox that wait for a private UID, in the order in which they get one, with the keys of their
+/// rows.
+fn waiting(
+    tables: &impl Tables,
+    mailbox: MailboxId,
+    limit: usize,
+) -> Result<Vec<(Vec<u8>, Placement)>, TableError> {
     let prefix = mailbox_prefix(WAITING, mailbox);
     let rows = tables.range(Table::PrivateUids, &prefix, &after(&prefix), limit)?;
-    rows.iter().map(|(key, _)| key_placement(Table::PrivateUids, &key[1..])).collect()
+    let read = |(key, _): (Vec<u8>, Vec<u8>)| {
+        let placement = key_placement(Table::PrivateUids, &key[1..])?;
+        Ok((key, placement))
+    };
+    rows.into_iter().map(read).collect()
 }
 
 /// Whether some placement waits.
@@ -213,16 +239,26 @@ pub(crate) fn next(tables: &impl Tables, mailbox: MailboxId) -> Result<u32, Tabl
 }
 
 /// Gives placements their private UIDs: `first` and the following. Those that do not wait any more are skipped, their
-/// UIDs too.
+/// UIDs too. A log can name a placement again that has its UID: once, a row outlived a change of its message's date.
 fn assign(
     tables: &mut impl TablesMut,
     mailbox: MailboxId,
     first: u32,
     placements: &[Placement],
 ) -> Result<(), TableError> {
+    // By the keys they were listed with: a row that says something else than its message must go too.
+    let named: BTreeSet<&Placement> = placements.iter().collect();
+    for (key, placement) in waiting(tables, mailbox, placements.len())? {
+        if named.contains(&placement) {
+            tables.remove(Table::PrivateUids, &key)?;
+        }
+    }
     let mut changed: BTreeMap<u64, Vec<u8>> = BTreeMap::new();
     for (uid, placement) in (first..).zip(placements) {
         let Some(uid) = Uid::new(uid) else { continue };
+        if private_uid(tables, *placement)?.is_some() {
+            continue;
+        }
         let row = tables.get(Table::Entries, placement.entry.as_bytes())?;
         let Some(row) = row.map(|bytes| EntryRow::decode(&bytes)).transpose()? else { continue };
         let here = row.place == Some((mailbox, placement.nonce));
@@ -231,7 +267,6 @@ fn assign(
         if here {
             tables.put(Table::PrivateUids, &back_key(*placement), &uid.value().to_be_bytes())?;
         }
-        tables.remove(Table::PrivateUids, &waiting_key(mailbox, row.internal_date, *placement))?;
         changed.entry(row.modseq.counter()).or_default().extend(uid.value().to_be_bytes());
     }
     // The message changed when it came, and nobody was shown the mailbox since.
@@ -268,4 +303,90 @@ pub(crate) fn listed(
     let damaged =
         || TableError("a row of table PrivateUids is damaged; `check --repair` rebuilds the index".into());
     rows.iter().map(|row| read(row).ok_or_else(damaged)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::blob::BlobId;
+    use crate::mailbox::{AccountId, Document, Message, ReplicaId};
+    use crate::uid::{Account, Block, Grant, Imported, MemoryTables, Written};
+
+    const TIME: i64 = 1000;
+
+    fn replica(n: u8, grant: Option<Grant>) -> (Account, MemoryTables) {
+        let doc = Document::new(ReplicaId::from_bytes([n; 16]));
+        let account = Account::new(AccountId::from_bytes([1; 16]), doc, grant, Block::STANDARD, 7);
+        let mut tables = MemoryTables::default();
+        account.prepare(&mut tables).unwrap();
+        (account, tables)
+    }
+
+    /// A server that is alone imports the one folder that all of them have, with a date of its own.
+    fn imported(n: u8, grant: Grant, date: i64) -> Written {
+        let (mut account, mut tables) = replica(n, Some(grant));
+        let message = Message {
+            blob: BlobId::of(b"one body"),
+            internal_date: date,
+            size: 8,
+            keywords: BTreeSet::new(),
+        };
+        let folder = [Imported { message, occurrence: 0, uid: None }];
+        account.import(&mut tables, TIME, MailboxId::inbox(), &folder, None).unwrap()
+    }
+
+    /// An observer that met the folder with a later date, then with an earlier one.
+    fn observer() -> (Account, MemoryTables) {
+        let (keep, give) = Grant::whole().split(&BTreeMap::new()).unwrap();
+        let (mut account, mut tables) = replica(3, None);
+        for written in [imported(1, keep, 20), imported(2, give, 10)] {
+            for batch in written.batches {
+                account.receive(&mut tables, batch).unwrap();
+            }
+        }
+        (account, tables)
+    }
+
+    fn plan(account: &Account, tables: &MemoryTables) -> Option<PrivateUids> {
+        account.plan_private(tables, TIME, MailboxId::inbox()).unwrap()
+    }
+
+    fn uids(tables: &MemoryTables) -> Vec<u32> {
+        let listed = listed(tables, MailboxId::inbox(), Uid::FIRST, usize::MAX).unwrap();
+        listed.into_iter().map(|(uid, ..)| uid.value()).collect()
+    }
+
+    #[test]
+    fn a_message_that_two_folders_had_gets_one_private_uid() {
+        let (account, mut tables) = observer();
+        let uids_of_one = plan(&account, &tables).unwrap();
+        account.take_private(&mut tables, &uids_of_one).unwrap();
+        assert_eq!(plan(&account, &tables), None);
+        assert_eq!(uids(&tables), [1]);
+    }
+
+    #[test]
+    fn a_row_that_waits_under_a_date_of_the_past_is_passed_over_and_goes() {
+        let (account, mut tables) = observer();
+        let first = plan(&account, &tables).unwrap();
+        account.take_private(&mut tables, &first).unwrap();
+        let stale = waiting_key(MailboxId::inbox(), 20, first.placements[0]);
+        tables.put(Table::PrivateUids, &stale, &[]).unwrap();
+        let second = plan(&account, &tables).unwrap();
+        account.take_private(&mut tables, &second).unwrap();
+        assert_eq!(plan(&account, &tables), None);
+        assert_eq!(uids(&tables), [1]);
+    }
+
+    #[test]
+    fn a_log_that_gave_one_message_many_uids_is_read_back_with_the_first() {
+        let (account, mut tables) = observer();
+        let first = plan(&account, &tables).unwrap();
+        for uid in 1..4 {
+            let again = PrivateUids { first: uid, ..first.clone() };
+            account.take_private(&mut tables, &again).unwrap();
+        }
+        assert_eq!(plan(&account, &tables), None);
+        assert_eq!(uids(&tables), [1]);
+    }
 }

@@ -269,13 +269,18 @@ impl<T: TablesMut> Pass<'_, T> {
         if !message.keywords.contains(&Keyword::deleted()) {
             keywords.remove(&Keyword::deleted());
         }
-        let waits = row.place.filter(|_| row.shown.is_none());
+        let (place, unclaimed) = (row.place, row.shown.is_none());
         row.internal_date = old_date.min(message.internal_date);
         let (before, date) = (row.keywords.clone(), row.internal_date);
-        if let (Some((mailbox, nonce)), true) = (waits, date != old_date) {
+        if let (Some((mailbox, nonce)), true) = (place, date != old_date) {
             let placement = Placement { entry, nonce };
-            self.tables.remove(Table::Unclaimed, &arrival_key(mailbox, old_date, placement))?;
-            self.tables.put(Table::Unclaimed, &arrival_key(mailbox, date, placement), &[])?;
+            if unclaimed {
+                self.tables.remove(Table::Unclaimed, &arrival_key(mailbox, old_date, placement))?;
+                self.tables.put(Table::Unclaimed, &arrival_key(mailbox, date, placement), &[])?;
+            }
+            if self.context.observer {
+                observer::redated(self.tables, mailbox, placement, old_date, date)?;
+            }
         }
         for keyword in before.symmetric_difference(&keywords) {
             // What somebody said later stands above what the folders had.
