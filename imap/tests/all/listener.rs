@@ -175,7 +175,7 @@ fn one_address_has_so_many_connections() {
     assert!(third.is_over());
     // Whoever leaves makes room, a moment after it is told.
     first.ok("LOGOUT");
-    let start = Instant::now();
+    let start = now();
     while !server.connect().line().starts_with("* OK") {
         assert!(start.elapsed() < Duration::from_secs(60), "no room is made");
     }
@@ -194,13 +194,28 @@ fn a_failed_login_is_answered_late_and_nothing_after_it_sooner() {
     let server = Running::start(CLEAR, Limits::default());
     let mut client = server.connect();
     client.line();
-    let start = Instant::now();
+    let start = now();
     client.send(b"x LOGIN kim wrong\r\ny NOOP\r\n");
     let answer = client.line();
     assert!(answer.starts_with("x NO [AUTHENTICATIONFAILED]"), "{answer}");
     assert!(start.elapsed() >= Duration::from_secs(1), "guessing is too quick");
     assert!(client.line().starts_with("y OK"));
     client.ok("LOGIN kim secret");
+}
+
+#[test]
+fn guesses_over_several_connections_wait_as_over_one() {
+    let server = Running::start(CLEAR, Limits::default());
+    let guess = || {
+        let mut client = server.connect();
+        client.line();
+        let start = now();
+        client.send(b"x LOGIN kim wrong\r\n");
+        assert!(client.line().starts_with("x NO"));
+        start.elapsed()
+    };
+    assert!(guess() >= Duration::from_secs(1));
+    assert!(guess() >= Duration::from_secs(2), "a new connection starts anew");
 }
 
 #[test]
@@ -219,4 +234,9 @@ fn a_server_that_stops_says_goodbye_to_whoever_is_idle() {
         assert!(bye.starts_with("* BYE"), "{bye}");
         assert!(client.is_over());
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "sockets keep real time")]
+fn now() -> Instant {
+    Instant::now()
 }
