@@ -244,6 +244,33 @@ fn a_body_that_a_peer_gets_later_is_passed_on_in_the_same_conversation() {
 }
 
 #[test]
+fn a_body_that_came_before_a_cut_is_passed_on_after_it() {
+    let first = Home::found(Role::Server);
+    let second = without_bodies(&first, Role::Server, 2);
+    let third = first.invite(Role::Observer, 3);
+    let append = |body: &str, date| {
+        first.replica.append(&name("INBOX"), body.as_bytes(), Default::default(), Some(date)).unwrap().blob
+    };
+    let large: String =
+        (0..200_000u64).map(|n| format!("{:016x}\n", n.wrapping_mul(0x9e37_79b9_7f4a_7c15))).collect();
+    let (large, small) = (append(&large, 1_000), append("Subject: small\n\n", 2_000));
+    let (mut from, to) = second.links(&first);
+    from.leave_bodies();
+    pump(from, to).unwrap();
+    let mut live = third.live(&second);
+    exchange(&mut live, 16 << 10, || false);
+    // The small one comes, and the conversation is cut in the large one.
+    let (mut cut, replica) = (second.live(&first), second.replica.clone());
+    exchange(&mut cut, 4096, || replica.has_body(small).unwrap());
+    drop(cut);
+    assert!(!replica.has_body(large).unwrap() && !third.replica.has_body(small).unwrap());
+    second.sync(&first);
+    exchange(&mut live, 16 << 10, || false);
+    assert!(third.replica.has_body(large).unwrap());
+    assert!(third.replica.has_body(small).unwrap(), "nobody was told of what came before the cut");
+}
+
+#[test]
 fn a_body_that_somebody_waits_for_comes_before_the_others() {
     let first = Home::found(Role::Server);
     let entries: Vec<_> = (0..400)
