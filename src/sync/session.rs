@@ -386,7 +386,12 @@ impl Session {
             tracing::debug!(refusal = ?fault.refusal, "session ended here");
             let mut text = fault.text;
             text.truncate(text.floor_char_boundary(MAX_TEXT));
-            self.outbox.only(&Frame::Close { code: fault.refusal.code(), text });
+            let close = Frame::Close { code: fault.refusal.code(), text };
+            match fault.refusal {
+                // Membership records may wait that the peer judges its changes by: without them it would bring the same again.
+                Refusal::BadChange => self.outbox.after_control(&close),
+                _ => self.outbox.only(&close),
+            }
             self.phase = Phase::Closed;
             self.input = Vec::new();
         }

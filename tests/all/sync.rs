@@ -351,6 +351,32 @@ fn a_replica_that_was_forgotten_hears_so() {
     assert_eq!(from.poll_event(), Some(LinkEvent::Revoked));
 }
 
+/// A guest whose admission a revocation voids has no seat, yet others hold what it wrote, and what they write follows that.
+#[test]
+fn what_a_guest_wrote_whose_inviter_is_forgotten_still_goes_round() {
+    let first = Home::found(Role::Server);
+    let second = first.invite_named(Role::Server, 2, "second");
+    let third = first.invite_named(Role::Server, 3, "third");
+    second.sync(&first);
+    // The first hears nothing of this.
+    let guest = second.invite(Role::Observer, 4);
+    guest.append("INBOX", "Subject: of the guest\n\n");
+    guest.sync(&second);
+    third.sync(&second);
+    third.append("INBOX", "Subject: later\n\n");
+    first.replica.forget(second.replica.id().unwrap()).unwrap();
+    third.sync(&first);
+    assert_eq!(first.picture(), third.picture());
+    assert_eq!(first.picture()["INBOX"].len(), 2);
+    for home in [&first, &third] {
+        let mut active = home.replica.peers().unwrap();
+        active.retain(|peer| peer.member.status == postmerge::member::Status::Active);
+        assert_eq!(active.len(), 2, "the forgotten one and its guest are out");
+    }
+    let (from, to) = third.links(&guest);
+    assert!(pump(from, to).is_err(), "nobody talks to the guest");
+}
+
 /// Overwrites files without making new ones, and removes what the backup does not have.
 fn restore_in_place(from: &std::path::Path, to: &std::path::Path) {
     for entry in std::fs::read_dir(to).unwrap().map(Result::unwrap) {
