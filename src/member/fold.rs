@@ -28,6 +28,8 @@ pub struct Members {
     offers: BTreeMap<OfferId, Offer>,
     rejected: BTreeMap<RecordId, Rejection>,
     heads: BTreeSet<RecordId>,
+    /// Who was ever let in, by a record in effect or void.
+    introduced: BTreeSet<ReplicaId>,
     block: Option<Block>,
     digest: [u8; 16],
 }
@@ -45,6 +47,7 @@ impl Members {
             offers: BTreeMap::new(),
             rejected: BTreeMap::new(),
             heads: BTreeSet::new(),
+            introduced: BTreeSet::new(),
             block: None,
             digest: [0; 16],
         };
@@ -109,6 +112,12 @@ impl Members {
     /// A member, past or present.
     pub fn get(&self, replica: ReplicaId) -> Option<&Member> {
         self.members.get(&replica)
+    }
+
+    /// Whether a record of the log let `replica` in, be it void since. Such a one may be no member, neither past nor present,
+    /// though others took its changes while it was one for them, and follow those with their own.
+    pub fn has_introduced(&self, replica: ReplicaId) -> bool {
+        self.introduced.contains(&replica)
     }
 
     /// All members, past and present, by id.
@@ -222,6 +231,8 @@ impl Members {
         self.heads.retain(|id| all.get(id) != Some(&Rejection::Incomplete));
         self.rejected = all;
         (self.members, self.offers) = state.into_members();
+        let newcomers = self.records.values().filter_map(|record| newcomer(self.account, record));
+        self.introduced = newcomers.map(|(replica, _)| replica).collect();
         let mut hasher = blake3::Hasher::new_derive_key("postmerge 1 membership digest");
         for id in self.records.keys() {
             hasher.update(id.as_bytes());
@@ -274,14 +285,20 @@ fn vouched(account: AccountId, order: &[&Record]) -> BTreeSet<RecordId> {
             continue;
         }
         sound.insert(record.id());
-        let newcomer = match record.body() {
-            Body::Found { .. } => signer,
-            Body::Admit { replica, key, .. } | Body::Succeed { replica, key, .. } => (*replica, *key),
-            _ => continue,
-        };
-        introduced.entry(newcomer).or_default().push(at);
+        if let Some(newcomer) = newcomer(account, record) {
+            introduced.entry(newcomer).or_default().push(at);
+        }
     }
     sound
+}
+
+/// Whom a record lets in, and with which key, if it takes effect.
+fn newcomer(account: AccountId, record: &Record) -> Option<(ReplicaId, PublicKey)> {
+    match record.body() {
+        Body::Found { .. } if record.account() == Some(account) => Some((record.author(), record.key())),
+        Body::Admit { replica, key, .. } | Body::Succeed { replica, key, .. } => Some((*replica, *key)),
+        _ => None,
+    }
 }
 
 /// Which records each record follows, directly or not: a bit for each pair, 2 MiB for a full log.

@@ -116,7 +116,7 @@ async fn nothing_to_do(connection: Connection, mut session: Session, own: u8, pe
     let mut buffer = vec![0; 1 << 16];
     let (now, mut sent) = (Duration::ZERO, 0);
     loop {
-        while let Some(event) = session.poll_event() {
+        while let Some(event) = session.poll_event().unwrap() {
             match event {
                 Event::Hello(_) if own == 1 => session.accept(&key(peer).public(), now).unwrap(),
                 Event::Hello(_) => session.answer(&key(peer).public(), local(own), &key(own), now).unwrap(),

@@ -248,12 +248,18 @@ impl Link {
         // What came before a failure still counts.
         let handled = self.run();
         match received {
-            Err(SessionError::Refused { refusal: Refusal::Revoked, .. }) => {
-                self.events.push_back(LinkEvent::Revoked);
-                Err(LinkError::Revoked)
-            }
-            Err(error) => Err(error.into()),
+            Err(error) => Err(self.ended(error)),
             Ok(()) => handled,
+        }
+    }
+
+    fn ended(&mut self, error: SessionError) -> LinkError {
+        match error {
+            SessionError::Refused { refusal: Refusal::Revoked, .. } => {
+                self.events.push_back(LinkEvent::Revoked);
+                LinkError::Revoked
+            }
+            error => error.into(),
         }
     }
 
@@ -348,7 +354,7 @@ impl Link {
     }
 
     fn run(&mut self) -> Result<(), LinkError> {
-        while let Some(event) = self.session.poll_event() {
+        while let Some(event) = self.session.poll_event().map_err(|error| self.ended(error))? {
             if let Err(error) = self.handle(event) {
                 let fault = match &error {
                     LinkError::Replica(error) => {

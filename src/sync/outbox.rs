@@ -38,6 +38,13 @@ impl Outbox {
         *self = Outbox { begun, last: Some(frame.encode()), ..Outbox::default() };
     }
 
+    /// Sends what was begun and the control frames that wait, then `frame`, and nothing else.
+    pub(super) fn after_control(&mut self, frame: &Frame) {
+        self.changes.clear();
+        self.bodies.clear();
+        self.last(frame);
+    }
+
     pub(super) fn no_changes(&self) -> bool {
         self.changes.is_empty()
     }

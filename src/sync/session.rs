@@ -46,7 +46,7 @@ enum Phase {
 ///    something meanwhile: what is asked for depends on what was sent.
 /// 4. If [`is_finished`](Session::is_finished), flush and close.
 /// 5. Wait for bytes, for the host, or for [`poll_timeout`](Session::poll_timeout). Read only if
-///    [`wants_input`](Session::wants_input): while the host judges a peer, the peer can wait.
+///    [`wants_input`](Session::wants_input): while the host judges a peer or has changes to take, the peer can wait.
 /// 6. Give bytes to [`receive`](Session::receive), at most 64 KiB at a time, or call
 ///    [`handle_timeout`](Session::handle_timeout). Go to 2, also after an error: the peer is told why.
 ///
@@ -61,6 +61,8 @@ pub struct Session {
     assembler: Assembler,
     outbox: Outbox,
     events: VecDeque<Event>,
+    /// What went wrong after the events that wait.
+    failed: Option<SessionError>,
     outgoing: Outgoing,
     unpacker: Compactor,
     asking: Asking,
@@ -116,6 +118,7 @@ impl Session {
             assembler: Assembler::default(),
             outbox: Outbox::default(),
             events: VecDeque::new(),
+            failed: None,
             outgoing: Outgoing::default(),
             unpacker: Compactor::default(),
             asking: Asking::default(),
@@ -139,7 +142,9 @@ impl Session {
         self.quiet_since = now;
         if !self.wants_input() {
             if self.input.len() + bytes.len() > BATCH {
-                return Err(SessionError::Misuse("input goes on while the host judges the peer"));
+                return Err(SessionError::Misuse(
+                    "input goes on while the host judges the peer or has changes to take",
+                ));
             }
             self.input.extend_from_slice(bytes);
             return Ok(());
@@ -147,9 +152,17 @@ impl Session {
         self.process(bytes)
     }
 
-    /// Whether the host should read from the peer: not while it judges it.
+    /// Whether the host should read from the peer: not while it judges it, and not before it polled the changes that came. A
+    /// few bytes may unpack to the largest change, so that all those of one read would be a gigabyte.
     pub fn wants_input(&self) -> bool {
-        !matches!(self.phase, Phase::Judging(_) | Phase::JudgingGuest(_) | Phase::Welcomed)
+        let judging = matches!(self.phase, Phase::Judging(_) | Phase::JudgingGuest(_) | Phase::Welcomed);
+        !judging && !matches!(self.events.back(), Some(Event::Changes(_)))
+    }
+
+    /// Goes on with what was put off.
+    fn resume(&mut self) -> Result<(), SessionError> {
+        let input = std::mem::take(&mut self.input);
+        self.process(&input)
     }
 
     fn process(&mut self, mut bytes: &[u8]) -> Result<(), SessionError> {
@@ -386,7 +399,12 @@ impl Session {
             tracing::debug!(refusal = ?fault.refusal, "session ended here");
             let mut text = fault.text;
             text.truncate(text.floor_char_boundary(MAX_TEXT));
-            self.outbox.only(&Frame::Close { code: fault.refusal.code(), text });
+            let close = Frame::Close { code: fault.refusal.code(), text };
+            match fault.refusal {
+                // Membership records may wait that the peer judges its changes by: without them it would bring the same again.
+                Refusal::BadChange => self.outbox.after_control(&close),
+                _ => self.outbox.only(&close),
+            }
             self.phase = Phase::Closed;
             self.input = Vec::new();
         }
@@ -413,21 +431,38 @@ impl Session {
         matches!(self.phase, Phase::Open | Phase::PeerDone) && answered
     }
 
-    /// What the host should know or do next.
-    pub fn poll_event(&mut self) -> Option<Event> {
+    /// What the host should know or do next. It goes on with what came after changes once those are polled, and so fails as
+    /// [`receive`](Session::receive) does.
+    pub fn poll_event(&mut self) -> Result<Option<Event>, SessionError> {
+        if self.events.is_empty() && !self.input.is_empty() && self.wants_input() {
+            self.failed = self.resume().err();
+        }
         if let Some(event) = self.events.pop_front() {
-            return Some(event);
+            return Ok(Some(event));
+        }
+        if let Some(error) = self.failed.take() {
+            return Err(error);
         }
         if self.phase != Phase::Open || self.bye_queued {
-            return None;
+            return Ok(None);
         }
         if let Some(peer_has) = self.outgoing.ask(&self.outbox) {
-            return Some(Event::ChangesWanted { peer_has, room: MAX_QUEUED });
+            return Ok(Some(Event::ChangesWanted { peer_has, room: MAX_QUEUED }));
         }
         if self.asking.runs_low() {
-            return Some(Event::WantMore);
+            return Ok(Some(Event::WantMore));
         }
-        self.serving.ask(&self.outbox)
+        Ok(self.serving.ask(&self.outbox))
+    }
+
+    /// Bytes of changes that the host has not polled.
+    #[cfg(test)]
+    pub(super) fn held_changes(&self) -> usize {
+        let size = |event: &Event| match event {
+            Event::Changes(changes) => changes.iter().map(Vec::len).sum(),
+            _ => 0,
+        };
+        self.events.iter().map(size).sum()
     }
 
     fn waiting(&self) -> Option<Waiting> {

@@ -71,8 +71,13 @@ impl Rogue {
                     Err(error) => panic!("the victim broke the protocol: {error}"),
                 }
             }
-            while let Some(event) = self.session.poll_event() {
-                self.handle(event, victim);
+            loop {
+                match self.session.poll_event() {
+                    Ok(Some(event)) => self.handle(event, victim),
+                    Ok(None) => break,
+                    Err(error @ SessionError::Refused { .. }) => return LinkError::Session(error),
+                    Err(error) => panic!("the victim broke the protocol: {error}"),
+                }
             }
         }
         panic!("the victim listens for ever");

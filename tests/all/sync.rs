@@ -244,6 +244,33 @@ fn a_body_that_a_peer_gets_later_is_passed_on_in_the_same_conversation() {
 }
 
 #[test]
+fn a_body_that_came_before_a_cut_is_passed_on_after_it() {
+    let first = Home::found(Role::Server);
+    let second = without_bodies(&first, Role::Server, 2);
+    let third = first.invite(Role::Observer, 3);
+    let append = |body: &str, date| {
+        first.replica.append(&name("INBOX"), body.as_bytes(), Default::default(), Some(date)).unwrap().blob
+    };
+    let large: String =
+        (0..200_000u64).map(|n| format!("{:016x}\n", n.wrapping_mul(0x9e37_79b9_7f4a_7c15))).collect();
+    let (large, small) = (append(&large, 1_000), append("Subject: small\n\n", 2_000));
+    let (mut from, to) = second.links(&first);
+    from.leave_bodies();
+    pump(from, to).unwrap();
+    let mut live = third.live(&second);
+    exchange(&mut live, 16 << 10, || false);
+    // The small one comes, and the conversation is cut in the large one.
+    let (mut cut, replica) = (second.live(&first), second.replica.clone());
+    exchange(&mut cut, 4096, || replica.has_body(small).unwrap());
+    drop(cut);
+    assert!(!replica.has_body(large).unwrap() && !third.replica.has_body(small).unwrap());
+    second.sync(&first);
+    exchange(&mut live, 16 << 10, || false);
+    assert!(third.replica.has_body(large).unwrap());
+    assert!(third.replica.has_body(small).unwrap(), "nobody was told of what came before the cut");
+}
+
+#[test]
 fn a_body_that_somebody_waits_for_comes_before_the_others() {
     let first = Home::found(Role::Server);
     let entries: Vec<_> = (0..400)
@@ -322,6 +349,32 @@ fn a_replica_that_was_forgotten_hears_so() {
     let error = from.receive(&close, now).unwrap_err();
     assert!(matches!(error, LinkError::Revoked) && error.to_string().contains("was forgotten"), "{error}");
     assert_eq!(from.poll_event(), Some(LinkEvent::Revoked));
+}
+
+/// A guest whose admission a revocation voids has no seat, yet others hold what it wrote, and what they write follows that.
+#[test]
+fn what_a_guest_wrote_whose_inviter_is_forgotten_still_goes_round() {
+    let first = Home::found(Role::Server);
+    let second = first.invite_named(Role::Server, 2, "second");
+    let third = first.invite_named(Role::Server, 3, "third");
+    second.sync(&first);
+    // The first hears nothing of this.
+    let guest = second.invite(Role::Observer, 4);
+    guest.append("INBOX", "Subject: of the guest\n\n");
+    guest.sync(&second);
+    third.sync(&second);
+    third.append("INBOX", "Subject: later\n\n");
+    first.replica.forget(second.replica.id().unwrap()).unwrap();
+    third.sync(&first);
+    assert_eq!(first.picture(), third.picture());
+    assert_eq!(first.picture()["INBOX"].len(), 2);
+    for home in [&first, &third] {
+        let mut active = home.replica.peers().unwrap();
+        active.retain(|peer| peer.member.status == postmerge::member::Status::Active);
+        assert_eq!(active.len(), 2, "the forgotten one and its guest are out");
+    }
+    let (from, to) = third.links(&guest);
+    assert!(pump(from, to).is_err(), "nobody talks to the guest");
 }
 
 /// Overwrites files without making new ones, and removes what the backup does not have.

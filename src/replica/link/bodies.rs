@@ -93,7 +93,12 @@ impl Link {
                     continue;
                 }
                 if self.replica.has_body(body.blob)? {
+                    // It may have come in a conversation that was cut before anybody was told.
+                    self.fetching.untold.push(body.blob);
                     self.fetching.arrived.push(body);
+                    if self.fetching.arrived.len() >= NOTE_BODIES {
+                        self.note_arrived()?;
+                    }
                     continue;
                 }
                 let offset = match body.size >= MAX_SMALL as u64 {

@@ -86,9 +86,11 @@ impl Link {
         let counter = self.incoming.counter;
         let count = changes.len() as u64;
         let result = self.replica.with(|core| {
-            let stranger = changes.iter().find(|change| core.members.get(change.replica()).is_none());
+            // The author's admission may be void by now. Members who did not know that took the change and wrote what
+            // follows it: who refused it would never take anything of theirs again.
+            let stranger = changes.iter().find(|change| !core.members.has_introduced(change.replica()));
             if let Some(change) = stranger {
-                let what = format!("change {} of {}, who is no member", change.seq(), change.replica());
+                let what = format!("change {} of {}, whom nobody let in", change.seq(), change.replica());
                 return Ok(Err(LinkError::Peer { what }));
             }
             let known = Account::counter(&core.store.reader()?)?;

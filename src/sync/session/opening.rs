@@ -120,8 +120,7 @@ impl Session {
             self.outbox.control(&Frame::Have { changes: local.state.changes.clone() });
         }
         self.peer = Some(peer);
-        let input = std::mem::take(&mut self.input);
-        self.process(&input)
+        self.resume()
     }
 
     /// Whether the guest that asks to join holds the ticket with `secret`.
@@ -147,8 +146,7 @@ impl Session {
         // The guest stores the log before it says hello.
         self.greeting_ends = now + STALL_TIMEOUT;
         self.quiet_since = now;
-        let input = std::mem::take(&mut self.input);
-        self.process(&input)
+        self.resume()
     }
 
     /// The guest, now a member, says hello.
@@ -159,8 +157,7 @@ impl Session {
         self.say_hello(local, key);
         self.phase = Phase::Greeting;
         self.greeting_ends = now + HELLO_TIMEOUT;
-        let input = std::mem::take(&mut self.input);
-        self.process(&input)
+        self.resume()
     }
 
     pub(super) fn say_hello(&mut self, local: Local, key: &SecretKey) {

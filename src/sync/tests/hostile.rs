@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use super::pair::*;
 use crate::blob::BlobId;
 use crate::mailbox::AccountId;
+use crate::sync::compact::Compactor;
 use crate::sync::frame::Frame;
 use crate::sync::*;
 
@@ -83,7 +84,7 @@ fn a_hello_holds_for_one_connection_and_one_side() {
     let hello = pair.sessions[0].poll_send(usize::MAX).unwrap();
     let mut reflected = Session::initiate(pair.nodes[1].local(), &key(2), BINDING, NOW);
     reflected.receive(&hello, NOW).unwrap();
-    assert!(matches!(reflected.poll_event(), Some(Event::Hello(_))));
+    assert!(matches!(reflected.poll_event(), Ok(Some(Event::Hello(_)))));
     assert_eq!(
         reflected.accept(&key(1).public(), NOW),
         Err(SessionError::Ended { refusal: Refusal::BadProof })
@@ -185,6 +186,53 @@ fn answers_must_be_what_was_asked_for() {
     assert_eq!(pair.sessions[0].receive(&bytes, NOW), Err(SessionError::Peer(Misbehaved::TooMuch)));
 }
 
+/// What ends the membership of the change's author may be among them.
+#[test]
+fn a_session_that_a_change_ends_still_brings_the_membership_records() {
+    for (refusal, brings) in [(Refusal::BadChange, true), (Refusal::Protocol, false)] {
+        let mut pair = open();
+        let record = vec![9; 40];
+        pair.sessions[1].offer_members(vec![record.clone()]).unwrap();
+        pair.sessions[1].fail(refusal);
+        pair.settle();
+        refused(&pair, 1, refusal);
+        assert_eq!(pair.nodes[0].records.contains(&record), brings, "{refusal}");
+    }
+}
+
+#[test]
+fn what_a_few_bytes_unpack_to_is_held_one_frame_at_a_time() {
+    let mut pair = open();
+    let frame = Frame::Changes { packed: Compactor::default().pack(&[vec![0; MAX_CHANGE]]) }.encode();
+    let count = PIECE / frame.len();
+    assert!(count > 500, "{count} in one read");
+    let session = &mut pair.sessions[0];
+    session.receive(&frame.repeat(count), NOW).unwrap();
+    let mut seen = 0;
+    loop {
+        assert!(session.held_changes() <= MAX_CHANGE, "{} bytes", session.held_changes());
+        match session.poll_event().unwrap() {
+            Some(Event::Changes(changes)) => seen += changes.len(),
+            Some(event) => panic!("{event:?}"),
+            None => break,
+        }
+    }
+    assert_eq!(seen, count);
+
+    // What is behind changes is heard once those are taken, in its place.
+    let wrong = Frame::Close { code: Refusal::Revoked.code(), text: String::new() }.encode();
+    let held = Frame::Held { digest: [1; 16] }.encode();
+    let mut pair = open();
+    let session = &mut pair.sessions[0];
+    assert_eq!(session.receive(&[frame, held, wrong].concat(), NOW), Ok(()));
+    assert!(!session.wants_input());
+    assert!(matches!(session.poll_event(), Ok(Some(Event::Changes(_)))));
+    assert_eq!(session.poll_event(), Ok(Some(Event::Held([1; 16]))));
+    let refused = SessionError::Refused { refusal: Refusal::Revoked, text: String::new() };
+    assert_eq!(session.poll_event(), Err(refused));
+    assert_eq!(session.poll_event(), Ok(None));
+}
+
 #[test]
 fn frames_of_later_versions_may_be_ignored() {
     let mut pair = open();
@@ -248,7 +296,7 @@ proptest! {
                     break;
                 }
             }
-            while session.poll_event().is_some() {}
+            while session.poll_event().is_ok_and(|event| event.is_some()) {}
             while session.poll_send(1000).is_some() {}
         }
     }

@@ -192,7 +192,7 @@ impl Node {
     /// Step 2 of the pump.
     pub(super) fn act(&mut self, session: &mut Session) -> Result<(), SessionError> {
         let now = Duration::ZERO;
-        while let Some(event) = session.poll_event() {
+        while let Some(event) = session.poll_event()? {
             match event {
                 Event::Hello(peer) => match self.keys.get(&peer.replica) {
                     _ if peer.account != ACCOUNT => session.fail(Refusal::WrongAccount),
