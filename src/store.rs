@@ -25,7 +25,7 @@
 mod backup;
 mod bodies;
 mod check;
-mod disk;
+pub(crate) mod disk;
 mod error;
 mod frame;
 mod index;

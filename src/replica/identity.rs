@@ -37,16 +37,13 @@ impl Identity {
     }
 
     fn parse(text: &str) -> Option<Identity> {
-        const NAMES: [&str; 6] = ["account", "replica", "key", "instance", "succession", CHECK];
-        let known = |line: &str| line.split_once(' ').is_some_and(|(name, _)| NAMES.contains(&name));
+        // At the start of a line only: a value may hold the word.
+        let at = text.rfind(&format!("\n{CHECK} "))? + 1;
+        if text[at..] != check_line(&text[..at]) {
+            return None;
+        }
         let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         let bytes = |name| BASE32_NOPAD.decode(field(name)?.to_ascii_uppercase().as_bytes()).ok();
-        // The first replicas wrote no checksum; a line that is damaged is not one of theirs.
-        match text.find(CHECK) {
-            Some(at) if text[at..] != check_line(&text[..at]) => return None,
-            None if !text.lines().all(known) => return None,
-            _ => {}
-        }
         let seed = Zeroizing::new(bytes("key")?);
         Some(Identity {
             account: field("account")?.parse().ok()?,
@@ -148,4 +145,40 @@ pub(super) fn replace(path: &Path, bytes: &[u8]) -> Result<(), ReplicaError> {
         }
     };
     write().map_err(|source| ReplicaError::Io { action: "write", path: path.into(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn identity() -> Identity {
+        let instance = BASE32_NOPAD.decode(b"AACHECKCHECKAAAAAAAAAAAAAA").unwrap();
+        Identity {
+            account: AccountId::from_bytes([1; 16]),
+            replica: ReplicaId::from_bytes([2; 16]),
+            key: SecretKey::from_seed([3; 32]),
+            instance: InstanceId(instance.try_into().unwrap()),
+            succession: Some(vec![4; 40]),
+        }
+    }
+
+    #[test]
+    fn a_value_may_hold_the_name_of_the_last_line() {
+        let text = identity().text();
+        assert!(text.contains("instance aacheckcheck"));
+        let read = Identity::parse(&text).expect("it reads back");
+        assert_eq!(*read.text(), *text);
+    }
+
+    #[test]
+    fn damage_is_told_in_any_line_and_so_is_one_that_is_missing() {
+        let text = identity().text();
+        for line in text.lines() {
+            let without = text.replace(&format!("{line}\n"), "");
+            assert!(Identity::parse(&without).is_none(), "without {line}");
+            let last = if line.ends_with('a') { 'b' } else { 'a' };
+            let damaged = text.replace(line, &format!("{}{last}", &line[..line.len() - 1]));
+            assert!(Identity::parse(&damaged).is_none(), "{damaged}");
+        }
+    }
 }

@@ -60,6 +60,8 @@ pub struct Importer<'a> {
     seen: u64,
     small: Vec<Vec<u8>>,
     small_bytes: usize,
+    /// Bodies that were owed and came.
+    arrived: Vec<BlobId>,
     report: ImportReport,
     /// The index as of the last write.
     snapshot: Option<Snapshot>,
@@ -116,6 +118,7 @@ impl Replica {
             seen: 0,
             small: Vec::new(),
             small_bytes: 0,
+            arrived: Vec::new(),
             report: ImportReport { adopts_uids: adopted.is_some(), ..ImportReport::default() },
             snapshot: None,
         })
@@ -210,9 +213,7 @@ impl Importer<'_> {
         };
         if let Some(left) = self.present.get_mut(&blob).filter(|left| **left > 0) {
             *left -= 1;
-            self.report.known += 1;
-            self.report.bodies += u64::from(!held);
-            return Ok((true, held));
+            return Ok((true, self.meet(blob, held)));
         }
         if self.snapshot.is_none() {
             self.snapshot = Some(self.replica.view()?);
@@ -240,9 +241,7 @@ impl Importer<'_> {
         match known {
             Some((_, _, Some(_))) => {
                 // It was moved to another mailbox here.
-                self.report.known += 1;
-                self.report.bodies += u64::from(!held);
-                return Ok((true, held));
+                return Ok((true, self.meet(blob, held)));
             }
             Some((_, _, None)) if !self.again => {
                 self.report.expunged += 1;
@@ -260,6 +259,16 @@ impl Importer<'_> {
         self.report.imported += 1;
         self.report.bytes += size;
         Ok((true, held))
+    }
+
+    /// A message is here already, and its body perhaps too.
+    fn meet(&mut self, blob: BlobId, held: bool) -> bool {
+        self.report.known += 1;
+        if !held {
+            self.report.bodies += 1;
+            self.arrived.push(blob);
+        }
+        held
     }
 
     fn write_bodies(&mut self) -> Result<(), ReplicaError> {
@@ -319,6 +328,11 @@ impl Importer<'_> {
     /// Writes what waits and says what was done.
     pub fn finish(mut self) -> Result<ImportReport, ReplicaError> {
         self.write_messages()?;
+        if !self.dry && !self.arrived.is_empty() {
+            // Bodies alone make no change of the account that would have taken them along.
+            self.replica.with(|core| Ok(core.store.begin()?.commit()?))?;
+            self.replica.tell_arrived(self.arrived);
+        }
         Ok(self.report)
     }
 }
@@ -372,3 +386,6 @@ fn import(
     }
     Ok(written)
 }
+
+#[cfg(test)]
+mod tests;
