@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinSet, block_in_place};
-use tokio::time::{sleep, timeout};
+use tokio::time::{sleep, sleep_until, timeout};
 
 use self::places::{Dialling, Host, Places};
 use super::port::serve;
@@ -267,12 +267,15 @@ impl Node {
     }
 
     /// Exchanges everything once: in the conversation that goes on with the member already, or else in one of its own.
+    #[expect(clippy::disallowed_methods, reason = "a peer that is silent is not waited for")]
     async fn sync_with(
         &self,
         member: &Member,
         progress: &mut (dyn FnMut(&LinkEvent) + Send),
     ) -> Result<(), NodeError> {
         let mut moves = self.0.places.moves();
+        let mut commits = self.0.commits.subscribe();
+        let mut begun = Instant::now();
         loop {
             if let Some(dialling) = self.0.places.dial(member.replica) {
                 let (_never, stopped) = watch::channel(false);
@@ -281,13 +284,20 @@ impl Node {
                     Err(error) if error.means_replaced() => sleep(Duration::from_secs(1)).await,
                     done => return done,
                 }
+                begun = Instant::now();
             }
             let ours = block_in_place(|| self.0.replica.digest())?;
             if self.0.places.in_sync(member.replica, ours) {
                 return Ok(());
             }
-            if timeout(STILL, moves.changed()).await.is_err() {
+            let silent = self.0.places.silent_at(member.replica, begun, STILL);
+            if Instant::now() >= silent {
                 return Err(LinkError::Still.into());
+            }
+            tokio::select! {
+                _ = moves.changed() => {}
+                _ = commits.changed() => {}
+                () = sleep_until(silent.into()) => {}
             }
         }
     }
@@ -416,7 +426,7 @@ impl Talk {
                 told(&event, host);
             }
             if let Some(host) = host {
-                host.note(self.link.peer_state());
+                host.note(self.link.peer_state(), start + self.link.heard());
             }
             if waiting.is_none() {
                 waiting = block_in_place(|| self.link.poll_send(PIECE))?;
@@ -434,8 +444,7 @@ impl Talk {
                     None => None,
                 }
             };
-            let now = start.elapsed();
-            let deadline = self.link.poll_timeout().map(|at| at.saturating_sub(now));
+            let deadline = self.link.poll_timeout().map(|at| at.saturating_sub(start.elapsed()));
             tokio::select! {
                 permit = reserve, if waiting.is_some() => {
                     let permit = permit.ok_or(NodeError::Cut)?;
@@ -446,16 +455,14 @@ impl Talk {
                     if count == 0 {
                         return Err(NodeError::Cut);
                     }
-                    let now = start.elapsed();
-                    block_in_place(|| self.link.receive(&buffer[..count], now))?;
+                    block_in_place(|| self.link.receive(&buffer[..count], start.elapsed()))?;
                 }
                 changed = self.commits.changed() => {
                     changed.map_err(|_| NodeError::Cut)?;
-                    block_in_place(|| self.link.wake(now))?;
+                    block_in_place(|| self.link.wake(start.elapsed()))?;
                 }
                 () = sleep(deadline.unwrap_or(Duration::MAX)), if deadline.is_some() => {
-                    let now = start.elapsed();
-                    block_in_place(|| self.link.handle_timeout(now))?;
+                    block_in_place(|| self.link.handle_timeout(start.elapsed()))?;
                 }
                 () = Host::replaced(host) => {
                     self.link.give_way();

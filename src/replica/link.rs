@@ -280,6 +280,11 @@ impl Link {
         self.run()
     }
 
+    /// When the peer was heard last.
+    pub fn heard(&self) -> Duration {
+        self.heard
+    }
+
     /// When [`Link::handle_timeout`] is to be called, if nothing happens before.
     pub fn poll_timeout(&self) -> Option<Duration> {
         let give_up = self.sent_missing.map(|since| since + GIVE_UP).filter(|at| *at > self.now);

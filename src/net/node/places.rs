@@ -38,6 +38,8 @@ struct Conversation {
     since: Instant,
     /// What the peer has; see [`crate::replica::Link::peer_state`].
     peer_state: Option<Digest>,
+    /// When the peer said something last.
+    heard: Instant,
     /// Told when another one takes its place.
     replaced: watch::Sender<bool>,
 }
@@ -63,7 +65,7 @@ impl Places {
         self.moves.send_modify(|count| *count = count.wrapping_add(1));
     }
 
-    /// Changes whenever something happens in a conversation.
+    /// Changes whenever a conversation begins or ends, or a peer is in another state.
     pub(super) fn moves(&self) -> watch::Receiver<u64> {
         self.moves.subscribe()
     }
@@ -81,6 +83,13 @@ impl Places {
 
     pub(super) fn in_sync(&self, peer: ReplicaId, ours: Digest) -> bool {
         self.lock().get(&peer).is_some_and(|place| place.has(ours))
+    }
+
+    /// When nobody waits for the peer any more who began at `begun`: `still` after that, or after it was heard last.
+    pub(super) fn silent_at(&self, peer: ReplicaId, begun: Instant, still: Duration) -> Instant {
+        let peers = self.lock();
+        let conversation = peers.get(&peer).and_then(|place| place.conversation.as_ref());
+        conversation.map_or(begun, |conversation| begun.max(conversation.heard)) + still
     }
 
     /// The right to dial a peer; nothing while somebody does, or is connected with it.
@@ -160,21 +169,25 @@ impl<'a> Host<'a> {
                 None => {}
             }
             let (since, replaced) = (Instant::now(), self.replace.clone());
-            place.conversation = Some(Conversation { opener, since, peer_state: None, replaced });
+            place.conversation =
+                Some(Conversation { opener, since, peer_state: None, heard: since, replaced });
             place.error = None;
         }
         self.dialling = None;
         self.places.moved();
     }
 
-    /// Something may have happened.
-    pub(super) fn note(&self, peer_state: Option<Digest>) {
+    /// The state of the peer, who was heard last at `heard`.
+    pub(super) fn note(&self, peer_state: Option<Digest>, heard: Instant) {
         let mut peers = self.places.lock();
         let place = self.peer.and_then(|peer| peers.get_mut(&peer));
         if let Some(own) = place.and_then(|place| place.conversation.as_mut()).filter(|it| self.is(it)) {
-            own.peer_state = peer_state;
+            own.heard = heard;
+            let news = std::mem::replace(&mut own.peer_state, peer_state) != peer_state;
             drop(peers);
-            self.places.moved();
+            if news {
+                self.places.moved();
+            }
         }
     }
 
@@ -221,6 +234,7 @@ mod tests {
 
     const LOW: ReplicaId = ReplicaId::from_bytes([1; 16]);
     const HIGH: ReplicaId = ReplicaId::from_bytes([2; 16]);
+    const STILL: Duration = Duration::from_secs(90);
 
     /// Whether the conversations that `LOW` and `HIGH` opened go on at `own`, which met them in this order.
     fn meet(own: ReplicaId, order: [ReplicaId; 2]) -> [bool; 2] {
@@ -251,6 +265,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::disallowed_methods, reason = "connections age")]
     fn nobody_dials_a_peer_that_is_connected_or_being_dialled() {
         let places = Places::default();
         let dialling = places.dial(HIGH);
@@ -258,11 +273,29 @@ mod tests {
         let mut host = Host::new(&places, LOW, dialling);
         host.meet(HIGH, Side::Initiator);
         assert!(places.dial(HIGH).is_none());
-        host.note(Some([3; 16]));
+        host.note(Some([3; 16]), Instant::now());
         assert!(places.in_sync(HIGH, [3; 16]) && !places.in_sync(HIGH, [4; 16]));
         host.ended(&Err(NodeError::Cut));
         let state = &places.states(Some([3; 16]))[0];
         assert!(!state.connected && !state.in_sync && state.error.is_some());
         assert!(places.dial(HIGH).is_some());
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "connections age")]
+    fn only_news_wakes_who_waits() {
+        let places = Places::default();
+        let mut host = Host::new(&places, LOW, None);
+        host.meet(HIGH, Side::Initiator);
+        let mut moves = places.moves();
+        let heard = Instant::now();
+        host.note(Some([3; 16]), heard);
+        assert!(moves.has_changed().unwrap());
+        moves.mark_unchanged();
+        host.note(Some([3; 16]), heard + STILL);
+        assert!(!moves.has_changed().unwrap(), "nothing happened");
+        assert_eq!(places.silent_at(HIGH, heard, STILL), heard + 2 * STILL, "it is still heard");
+        let other = ReplicaId::from_bytes([3; 16]);
+        assert_eq!(places.silent_at(other, heard, STILL), heard + STILL, "whatever the others say");
     }
 }

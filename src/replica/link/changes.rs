@@ -90,7 +90,7 @@ impl Link {
             // follows it: who refused it would never take anything of theirs again.
             let stranger = changes.iter().find(|change| !core.members.has_introduced(change.replica()));
             if let Some(change) = stranger {
-                let what = format!("change {} of {}, whom nobody let in", change.seq(), change.replica());
+                let what = format!("change {} of {}, who is no member", change.seq(), change.replica());
                 return Ok(Err(LinkError::Peer { what }));
             }
             let known = Account::counter(&core.store.reader()?)?;
