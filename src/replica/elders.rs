@@ -2,7 +2,7 @@
 //! moment (rule 1 of `docs/uids.md`). It lowers churn; nothing relies on it.
 
 use std::sync::{Arc, Condvar, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::{Replica, ReplicaError, Snapshot, lock};
 
@@ -53,22 +53,13 @@ impl Replica {
         &self,
         look: impl Fn() -> Result<Option<Snapshot>, ReplicaError>,
     ) -> Result<Option<Snapshot>, ReplicaError> {
-        let deadline = now() + MOMENT;
-        loop {
-            let connected = lock(&self.0.elders.connected);
-            if let Some(settled) = look()? {
-                return Ok(Some(settled));
-            }
-            let left = deadline.saturating_duration_since(now());
-            if *connected == 0 || left.is_zero() {
-                return Ok(None);
-            }
-            drop(self.0.elders.committed.wait_timeout(connected, left));
-        }
+        let mut seen = Ok(None);
+        let connected = lock(&self.0.elders.connected);
+        let waited = self.0.elders.committed.wait_timeout_while(connected, MOMENT, |connected| {
+            seen = look();
+            matches!(seen, Ok(None)) && *connected > 0
+        });
+        drop(waited);
+        seen
     }
-}
-
-#[expect(clippy::disallowed_methods, reason = "the replica is where the time comes in")]
-fn now() -> Instant {
-    Instant::now()
 }
