@@ -165,7 +165,7 @@ fn a_change_of_a_stranger_ends_the_session_and_changes_nothing() {
         let mut doc = Document::new(ReplicaId::from_bytes([66; 16]));
         vec![outgoing(&doc.write(0, |writer| writer.place(EntryId::from_bytes([1; 16]), None)).unwrap())]
     });
-    assert!(error.to_string().contains("whom nobody let in"), "{error}");
+    assert!(error.to_string().contains("who is no member"), "{error}");
 }
 
 #[test]
