@@ -50,7 +50,7 @@ pub use parts::{Position, Span};
 pub use scan::{Maker, make};
 pub use search::{Found, Target, Terms};
 pub use section::{Partial, Section, SectionText, filter_fields};
-pub use sort::{Criterion, SortKey, SortRow, sort};
+pub use sort::{SortRow, sort};
 pub use subject::base_subject;
 pub use summary::{Summary, SummaryError};
 pub use thread::{Forest, ThreadRow, by_references, by_subject};

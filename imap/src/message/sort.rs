@@ -4,29 +4,7 @@ use std::cmp::Ordering;
 
 use super::summary::Summary;
 use super::{address, header, search, words};
-
-/// What to sort by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Criterion {
-    /// Internal date and time.
-    Arrival,
-    /// Local part of the first Cc.
-    Cc,
-    /// Sent date and time; the internal one where the message has none.
-    Date,
-    /// What a client shows for the first From: its name, else its address.
-    DisplayFrom,
-    /// The same for the first To.
-    DisplayTo,
-    /// Local part of the first From.
-    From,
-    /// Size as IMAP counts it.
-    Size,
-    /// Base subject.
-    Subject,
-    /// Local part of the first To.
-    To,
-}
+use crate::grammar::{SortCriterion, SortKey};
 
 /// A message to be sorted.
 #[derive(Clone, Copy, Debug)]
@@ -39,7 +17,7 @@ pub struct SortRow<'a> {
 
 /// What one criterion compares.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum SortKey {
+enum Value {
     /// Times and sizes.
     Number(i64),
     /// Texts, folded as for SEARCH.
@@ -47,31 +25,31 @@ pub enum SortKey {
 }
 
 impl SortRow<'_> {
-    /// The key of this message for one criterion.
-    pub fn key(&self, by: Criterion) -> SortKey {
+    /// What this message has for one criterion. A sent date that is missing is the internal one.
+    fn key(&self, by: SortKey) -> Value {
         match by {
-            Criterion::Arrival => SortKey::Number(self.internal_date),
-            Criterion::Date => {
-                SortKey::Number(self.summary.sent().map_or(self.internal_date, |sent| sent.seconds))
+            SortKey::Arrival => Value::Number(self.internal_date),
+            SortKey::Date => {
+                Value::Number(self.summary.sent().map_or(self.internal_date, |sent| sent.seconds))
             }
-            Criterion::Size => SortKey::Number(i64::try_from(self.summary.size()).unwrap_or(i64::MAX)),
-            Criterion::Subject => folded(self.summary.base_subject()),
-            Criterion::Cc => self.mailbox("cc"),
-            Criterion::From => self.mailbox("from"),
-            Criterion::To => self.mailbox("to"),
-            Criterion::DisplayFrom => self.display("from"),
-            Criterion::DisplayTo => self.display("to"),
+            SortKey::Size => Value::Number(i64::try_from(self.summary.size()).unwrap_or(i64::MAX)),
+            SortKey::Subject => folded(self.summary.base_subject()),
+            SortKey::Cc => self.mailbox("cc"),
+            SortKey::From => self.mailbox("from"),
+            SortKey::To => self.mailbox("to"),
+            SortKey::DisplayFrom => self.display("from"),
+            SortKey::DisplayTo => self.display("to"),
         }
     }
 
-    fn mailbox(&self, field: &str) -> SortKey {
+    fn mailbox(&self, field: &str) -> Value {
         // The name of a group counts like a mailbox (RFC 5256, section 3).
         let first = self.first(field).and_then(|address| address.mailbox);
         folded(&String::from_utf8_lossy(&first.unwrap_or_default()))
     }
 
-    fn display(&self, field: &str) -> SortKey {
-        let Some(first) = self.first(field) else { return SortKey::Text(Vec::new()) };
+    fn display(&self, field: &str) -> Value {
+        let Some(first) = self.first(field) else { return Value::Text(Vec::new()) };
         if let Some(name) = first.name {
             return folded(&words::decode(&name));
         }
@@ -89,24 +67,23 @@ impl SortRow<'_> {
     }
 }
 
-fn folded(text: &str) -> SortKey {
+fn folded(text: &str) -> Value {
     let mut out = Vec::new();
     search::fold(text, &mut out);
-    SortKey::Text(out)
+    Value::Text(out)
 }
 
 /// The order of the rows: by the first criterion, then by the next, then as they stand. Each criterion may be
 /// reversed. Keys are made once.
-pub fn sort(rows: &[SortRow<'_>], by: &[(Criterion, bool)]) -> Vec<usize> {
-    let keys: Vec<Vec<SortKey>> =
-        rows.iter().map(|row| by.iter().map(|(criterion, _)| row.key(*criterion)).collect()).collect();
+pub fn sort(rows: &[SortRow<'_>], by: &[SortCriterion]) -> Vec<usize> {
+    let keys: Vec<Vec<Value>> =
+        rows.iter().map(|row| by.iter().map(|by| row.key(by.key)).collect()).collect();
     let mut order: Vec<usize> = (0..rows.len()).collect();
     order.sort_by(|a, b| {
-        let compared =
-            keys[*a].iter().zip(&keys[*b]).zip(by).map(|((a, b), (_, is_reversed))| match is_reversed {
-                true => b.cmp(a),
-                false => a.cmp(b),
-            });
+        let compared = keys[*a].iter().zip(&keys[*b]).zip(by).map(|((a, b), by)| match by.reverse {
+            true => b.cmp(a),
+            false => a.cmp(b),
+        });
         compared.fold(Ordering::Equal, Ordering::then)
     });
     order

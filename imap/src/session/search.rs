@@ -14,10 +14,10 @@ use super::done::{Done, Failed, Reply};
 use super::selected::Selected;
 use super::{Running, Session, State};
 use crate::grammar::{
-    Code, ESearch, Found, NumberSet, Numbering, Search, SearchReturn, Sort, SortCriterion, SortKey, Tag,
-    Thread, ThreadAlgorithm,
+    Code, ESearch, Found, NumberSet, Numbering, Search, SearchReturn, Sort, SortCriterion, Tag, Thread,
+    ThreadAlgorithm,
 };
-use crate::message::{self, Criterion, SortRow, Summary, ThreadRow};
+use crate::message::{self, SortRow, Summary, ThreadRow};
 use crate::summaries::{BATCH, summaries, unreadable};
 
 /// A SEARCH, SORT or THREAD under way.
@@ -45,6 +45,14 @@ struct Hit {
     modseq: ModSeq,
     internal_date: i64,
     summary: Option<Vec<u8>>,
+}
+
+impl Hit {
+    /// What is known of the body; where it is not here, what is known of an empty one.
+    fn summary_or<'a>(&'a self, empty: &'a [u8]) -> Option<Summary<'a>> {
+        let bytes = self.summary.as_deref().unwrap_or(empty);
+        Summary::read(bytes).or_else(|_| Summary::read(empty)).ok()
+    }
 }
 
 impl Session {
@@ -216,8 +224,7 @@ impl SearchRun {
                 let rows: Vec<ThreadRow<'_>> = hits
                     .iter()
                     .filter_map(|hit| {
-                        let bytes = hit.summary.as_deref().unwrap_or(&empty);
-                        let summary = Summary::read(bytes).or_else(|_| Summary::read(&empty)).ok()?;
+                        let summary = hit.summary_or(&empty)?;
                         Some(ThreadRow::new(number(hit), hit.internal_date, &summary))
                     })
                     .collect();
@@ -298,33 +305,17 @@ fn extended(
 
 /// The messages in the order asked for. One whose body is not here has only its internal date to go by.
 fn sorted(hits: Vec<Hit>, by: &[SortCriterion]) -> Vec<Hit> {
-    let by: Vec<(Criterion, bool)> = by.iter().map(|by| (criterion(by.key), by.reverse)).collect();
     let empty = message::make(std::io::empty()).unwrap_or_default();
     let order = {
         let rows: Vec<SortRow<'_>> = hits
             .iter()
             .filter_map(|hit| {
-                let bytes = hit.summary.as_deref().unwrap_or(&empty);
-                let summary = Summary::read(bytes).or_else(|_| Summary::read(&empty)).ok()?;
+                let summary = hit.summary_or(&empty)?;
                 Some(SortRow { summary, internal_date: hit.internal_date })
             })
             .collect();
-        message::sort(&rows, &by)
+        message::sort(&rows, by)
     };
     let mut hits: Vec<Option<Hit>> = hits.into_iter().map(Some).collect();
     order.into_iter().filter_map(|at| hits.get_mut(at)?.take()).collect()
-}
-
-fn criterion(key: SortKey) -> Criterion {
-    match key {
-        SortKey::Arrival => Criterion::Arrival,
-        SortKey::Cc => Criterion::Cc,
-        SortKey::Date => Criterion::Date,
-        SortKey::DisplayFrom => Criterion::DisplayFrom,
-        SortKey::DisplayTo => Criterion::DisplayTo,
-        SortKey::From => Criterion::From,
-        SortKey::Size => Criterion::Size,
-        SortKey::Subject => Criterion::Subject,
-        SortKey::To => Criterion::To,
-    }
 }

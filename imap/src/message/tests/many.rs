@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::grammar::SortCriterion;
 
 fn row<'a>(number: u32, date: i64, subject: &str, id: &'a str, references: &[&'a str]) -> ThreadRow<'a> {
     let (base, is_reply) = base_subject(subject);
@@ -209,7 +210,7 @@ fn orders_of_rfc_5256() {
         .zip([4, 3, 2, 1])
         .map(|(bytes, internal_date)| SortRow { summary: Summary::read(bytes).unwrap(), internal_date })
         .collect();
-    use Criterion::*;
+    use crate::grammar::SortKey::*;
     for (by, expected) in [
         (&[][..], [0, 1, 2, 3]),
         (&[(Arrival, false)], [3, 2, 1, 0]),
@@ -226,6 +227,8 @@ fn orders_of_rfc_5256() {
         (&[(DisplayTo, false)], [1, 3, 2, 0]),
         (&[(Cc, false)], [0, 2, 3, 1]),
     ] {
-        assert_eq!(sort(&rows, by), expected, "{by:?}");
+        let by: Vec<SortCriterion> =
+            by.iter().map(|(key, reverse)| SortCriterion { key: *key, reverse: *reverse }).collect();
+        assert_eq!(sort(&rows, &by), expected, "{by:?}");
     }
 }
