@@ -35,10 +35,17 @@ pub(crate) fn summaries(replica: &Replica, blobs: &[BlobId]) -> Result<Vec<Optio
         };
         made.extend(summary.clone().map(|bytes| (*blob, bytes)));
     }
-    if !made.is_empty() {
-        replica.put_summaries(made)?;
-    }
+    keep(replica, made);
     Ok(found)
+}
+
+/// Keeps summaries for the next time. They are a cache: what was asked for is done, whether they can be kept or not.
+pub(crate) fn keep(replica: &Replica, made: Vec<(BlobId, Vec<u8>)>) {
+    if !made.is_empty()
+        && let Err(error) = replica.put_summaries(made)
+    {
+        tracing::warn!(%error, "summaries cannot be kept");
+    }
 }
 
 fn make(replica: &Replica, blob: BlobId) -> Result<Option<Vec<u8>>, ReplicaError> {

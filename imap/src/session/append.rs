@@ -12,6 +12,7 @@ use crate::grammar::{
     Append, AppendItem, Code, Item, MessageHead, MessageSet, NumberSet, Numbering, SequenceNumber, Tag,
 };
 use crate::message::Maker;
+use crate::summaries::keep;
 
 /// Messages of one APPEND: all of them become one change, and clients that know MULTIAPPEND send some hundred at once.
 const MAX_MESSAGES: usize = 1000;
@@ -125,7 +126,8 @@ impl Session {
             }
             added => added?,
         };
-        replica.put_summaries(blobs.into_iter().zip(std::mem::take(&mut run.summaries)).collect())?;
+        // The messages are there durably: nothing after this may look as if they were not.
+        keep(&replica, blobs.into_iter().zip(std::mem::take(&mut run.summaries)).collect());
         let uids =
             NumberSet::from_numbers(added.messages.iter().filter_map(|message| message.uid).map(Uid::value));
         let reply = added.into.map_or(Reply::None, |into| Reply::Appended(into.uid_validity, uids));
