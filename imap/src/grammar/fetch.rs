@@ -2,7 +2,7 @@
 
 use postmerge::mailbox::ModSeq;
 
-use super::command::{Numbering, mod_sequence};
+use super::command::Numbering;
 use super::error::{Fault, Parsed, Problem};
 use super::scanner::Scanner;
 use super::section::{Partial, Section, binary_section, partial, section};
@@ -170,7 +170,8 @@ fn fetch_modifier(scanner: &mut Scanner<'_>, fetch: &mut Fetch) -> Parsed<()> {
         fetch.vanished = true;
     } else if scanner.eat_word("CHANGEDSINCE") {
         scanner.space()?;
-        fetch.changed_since = Some(mod_sequence(scanner)?);
+        // RFC 7162 wants it above 0. Thunderbird sends 0 for a mailbox it has never seen, and gives up on a BAD.
+        fetch.changed_since = Some(ModSeq::from_value(scanner.number64("a mod-sequence")?));
     } else if scanner.eat_word("PARTIAL") {
         scanner.space()?;
         fetch.partial = Some(partial_range(scanner)?);

@@ -121,7 +121,7 @@ const INVALID: &[(&str, &str)] = &[
     ("a FETCH 1 BODY[]<0.0>", "expected a length above 0 at byte 19"),
     ("a FETCH 1 BINARY[TEXT]", "expected \"]\" at byte 17"),
     ("a FETCH 1 BINARY.SIZE[1]<0.1>", "expected the end of the command at byte 24"),
-    ("a FETCH 1 FLAGS (CHANGEDSINCE 0)", "expected a mod-sequence above 0 at byte 30"),
+    ("a FETCH 1 FLAGS (CHANGEDSINCE x)", "expected a mod-sequence at byte 30"),
     ("a FETCH 1 FLAGS (VANISHED CHANGEDSINCE 1)", "VANISHED needs UID FETCH and CHANGEDSINCE at byte 16"),
     ("a UID FETCH 1 FLAGS (VANISHED)", "VANISHED needs UID FETCH and CHANGEDSINCE at byte 20"),
     ("a FETCH 1 PREVIEW (LAZY EAGER)", "expected LAZY at byte 24"),

@@ -250,6 +250,7 @@ pub(super) const VALID: &[(&str, &[&str])] = &[
             "a FETCH 1 (BINARY[1] BINARY.PEEK[1.2]<3.4> BINARY.SIZE[3] BINARY[])",
             "a FETCH 1:3 (MODSEQ)",
             "s100 UID FETCH 1:* (FLAGS) (CHANGEDSINCE 12345)",
+            "82 UID FETCH 1:* (FLAGS) (CHANGEDSINCE 0)",
             "s100 UID FETCH 300:500 (FLAGS) (CHANGEDSINCE 12345 VANISHED)",
             "a UID FETCH 1 FLAGS (VANISHED CHANGEDSINCE 1) => a UID FETCH 1 (FLAGS) (CHANGEDSINCE 1 VANISHED)",
             "26 FETCH 1:* (EMAILID THREADID)",
