@@ -297,7 +297,7 @@ mod tests {
                 let list = found.uidlist.as_ref().unwrap();
                 prop_assert_eq!((list.validity, list.next), (wanted.validity, wanted.next));
                 prop_assert_eq!(list.guid, Some(*wanted.id.as_bytes()));
-                prop_assert_eq!(found.subscribed, wanted.subscribed);
+                prop_assert_eq!(found.subscribed, Some(wanted.subscribed));
                 prop_assert_eq!(found.messages.len(), wanted.messages.len());
                 for (found, wanted) in found.messages.iter().zip(&wanted.messages) {
                     let bytes = fs::read(&found.path).unwrap();

@@ -45,8 +45,8 @@ pub struct Folder {
     pub uidlist: Option<UidList>,
     /// Its keyword letters.
     pub keywords: KeywordTable,
-    /// Whether `subscriptions` lists it.
-    pub subscribed: bool,
+    /// Whether `subscriptions` lists it; nothing if there is no such file.
+    pub subscribed: Option<bool>,
     /// Whether its directories stood still while they were read. A change of flags is a rename, which a listing
     /// can miss, and directory times have ticks of up to 10 ms: only two settled looks show that one is gone.
     pub settled: bool,
@@ -162,7 +162,7 @@ pub fn scan(root: &Path) -> Result<Scan, MaildirError> {
     for (name, dir) in tree.dirs {
         match super::listing::read(&dir, &mut skipped) {
             Ok(listing) => {
-                let subscribed = subscribed.contains(&name);
+                let subscribed = subscribed.as_ref().map(|listed| listed.contains(&name));
                 folders.push(folder(name, dir, subscribed, listing, &mut skipped));
             }
             Err(reason) => skipped.push(reason),
@@ -177,7 +177,7 @@ pub fn scan(root: &Path) -> Result<Scan, MaildirError> {
 fn folder(
     name: MailboxName,
     dir: PathBuf,
-    subscribed: bool,
+    subscribed: Option<bool>,
     listing: super::listing::Listing,
     skipped: &mut Vec<Skipped>,
 ) -> Folder {
@@ -219,13 +219,21 @@ fn read_list<T>(
     parsed.map_err(|reason| skipped.push(Skipped { path: path.into(), reason })).ok()
 }
 
-fn read_subscriptions(root: &Path, layout: Layout, skipped: &mut Vec<Skipped>) -> BTreeSet<MailboxName> {
+/// The mailboxes that `subscriptions` lists; nothing if there is no such file.
+fn read_subscriptions(
+    root: &Path,
+    layout: Layout,
+    skipped: &mut Vec<Skipped>,
+) -> Option<BTreeSet<MailboxName>> {
     let path = root.join("subscriptions");
+    if path.symlink_metadata().is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+        return None;
+    }
     let (names, bad) =
         read_list(&path, |bytes| Ok(subscriptions::parse(bytes, layout)), skipped).unwrap_or_default();
     let damaged = |error| Skipped { path: path.clone(), reason: SkipReason::Damaged(error) };
     skipped.extend(bad.into_iter().map(damaged));
-    names
+    Some(names)
 }
 
 #[cfg(test)]
@@ -284,7 +292,10 @@ mod tests {
         let scan = scan(&root).unwrap();
         assert_eq!(scan.layout, Layout::MaildirPlusPlus);
         assert_eq!(names(&scan), ["Entwürfe", "Größe/1", "INBOX"]);
-        assert_eq!(scan.folders.iter().map(|f| f.subscribed).collect::<Vec<_>>(), [true, false, false]);
+        assert_eq!(
+            scan.folders.iter().map(|f| f.subscribed).collect::<Vec<_>>(),
+            [true, false, false].map(Some)
+        );
         assert_eq!(skips(&scan.skipped, &root), [""; 0]);
         let inbox = &scan.folders[2];
         let list = inbox.uidlist.as_ref().unwrap();
@@ -376,7 +387,10 @@ mod tests {
         let scan = scan(&root).unwrap();
         assert_eq!(scan.layout, Layout::Directories);
         assert_eq!(names(&scan), ["INBOX", "Lists/sub/x", "Lists/v1.0/Entwürfe", "Work"]);
-        assert_eq!(scan.folders.iter().map(|f| f.subscribed).collect::<Vec<_>>(), [false, false, true, true]);
+        assert_eq!(
+            scan.folders.iter().map(|f| f.subscribed).collect::<Vec<_>>(),
+            [false, false, true, true].map(Some)
+        );
         assert_eq!(scan.folders[0].messages.len(), 1);
         assert_eq!(
             skips(&scan.skipped, &root),

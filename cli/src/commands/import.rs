@@ -126,7 +126,11 @@ impl Import {
             }
         }
         progress(Step::End);
+        let new = !importer.existed();
         outcome.mailboxes.push(row(&name, importer.finish()?, "new ones: an mbox has none"));
+        if new && !how.dry_run {
+            cx.replica.set_subscribed(&name, true)?;
+        }
         Ok(outcome)
     }
 }
@@ -206,8 +210,10 @@ fn one_folder(
         let reason = "changed while it was read; import again to be sure that nothing was missed".to_owned();
         skipped.push(Skip { path: folder.dir.clone(), reason });
     }
+    let new = !importer.existed();
     let report = importer.finish()?;
-    if folder.subscribed && !how.dry_run {
+    // Mail clients list what is subscribed; who never made a list of subscriptions saw every folder.
+    if folder.subscribed.unwrap_or(new) && !how.dry_run {
         replica.set_subscribed(&folder.name, true)?;
     }
     let uids = if report.adopts_uids && replica.role()? == Role::Server { "adopted" } else { uids };

@@ -52,6 +52,27 @@ fn an_expunged_message_is_not_imported_again_unless_asked() {
 }
 
 #[test]
+fn folders_are_subscribed_unless_a_list_leaves_them_out() {
+    let world = World::new();
+    write_tree(&world.path("mail"));
+    let subscribed = |store| {
+        let rows = world.json(store, &["mailboxes", "--json"]);
+        let rows = rows.as_array().unwrap().iter().filter(|row| row["subscribed"] == true);
+        rows.map(|row| row["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    world.ok("listed", &["init"]);
+    world.ok("listed", &["import", "mail"]);
+    assert_eq!(subscribed("listed"), ["Entwürfe"]);
+    std::fs::remove_file(world.path("mail").join("subscriptions")).unwrap();
+    world.ok("plain", &["init"]);
+    world.ok("plain", &["import", "mail"]);
+    assert_eq!(subscribed("plain"), ["Empty", "Entwürfe", "日本/語"]);
+    world.ok("plain", &["mailbox", "unsubscribe", "Empty"]);
+    world.ok("plain", &["import", "mail"]);
+    assert_eq!(subscribed("plain"), ["Entwürfe", "日本/語"], "the owner has decided");
+}
+
+#[test]
 fn an_mbox_is_imported_and_what_is_left_alone_is_said() {
     let world = World::new();
     let text = "From a@b Thu Jan  1 00:00:00 2026\nSubject: one\nStatus: RO\n\n>From here\n\n\
