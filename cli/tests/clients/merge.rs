@@ -9,18 +9,18 @@ use crate::session::{MAILBOXES, calm, fill, id, message, same};
 use crate::support::{World, until};
 
 /// Two machines with a store each. They are apart unless one serves at `address`.
-struct Pair {
-    alpha: World,
-    beta: World,
+pub(crate) struct Pair {
+    pub(crate) alpha: World,
+    pub(crate) beta: World,
     /// Where alpha talks to its peer: a port that stays, since beta remembers it.
     address: String,
 }
 
 /// The store of either.
-const STORE: &str = "mail";
+pub(crate) const STORE: &str = "mail";
 
 /// Two stores of one account with the same mail, and nobody serving.
-fn two_replicas() -> Pair {
+pub(crate) fn two_replicas() -> Pair {
     let (alpha, beta) = (World::new(), World::new());
     let address = UdpSocket::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).unwrap().to_string();
     alpha.ok(STORE, &["init", "--name", "alpha"]);
@@ -37,7 +37,7 @@ fn two_replicas() -> Pair {
 }
 
 /// Lets both exchange everything, claims of UIDs included.
-fn heal(pair: &Pair) {
+pub(crate) fn heal(pair: &Pair) {
     let Pair { alpha, beta, address } = pair;
     let peer = alpha.serve(STORE, &["--listen", address]);
     until("both to show the same", || {
