@@ -53,6 +53,8 @@ pub(super) struct Core {
     /// Whether changes of the log wait for ones that are lost.
     waits: bool,
     since_snapshot: usize,
+    /// How often something was committed since this was opened.
+    pub(super) commits: u64,
     snapshot_len: usize,
 }
 
@@ -74,6 +76,7 @@ impl Core {
             account: None,
             waits: false,
             since_snapshot: 0,
+            commits: 0,
             snapshot_len: 0,
         };
         core.catch_up()?;
@@ -390,6 +393,7 @@ impl Core {
             self.outside = Some(outside);
         }
         txn.commit()?;
+        self.commits += 1;
         self.since_snapshot += logged;
         self.account = Some(account);
         self.refresh_grant()?;

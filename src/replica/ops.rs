@@ -80,8 +80,13 @@ impl Replica {
         act: impl FnOnce(&mut Account, &mut Txn<'_>) -> Result<(R, Written), AccountError>,
     ) -> Result<R, ReplicaError> {
         self.must_be_joined()?;
-        let (result, events) = self.with(|core| core.change(&[], act))?;
-        if !events.is_empty() {
+        let (result, events, wrote) = self.with(|core| {
+            let before = core.commits;
+            let (result, events) = core.change(&[], act)?;
+            Ok((result, events, core.commits > before))
+        })?;
+        // An observer's clients see nothing of a message that has no private UID yet; its peers must hear of it.
+        if wrote {
             self.tell(&events);
         }
         Ok(result)

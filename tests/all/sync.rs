@@ -1,5 +1,7 @@
 //! Two and more replicas: pairing, exchange, splits and healing.
 
+use std::sync::mpsc;
+
 use postmerge::member::Role;
 use postmerge::replica::{Link, LinkError, LinkEvent, Stay};
 use postmerge::uid::KeywordChange;
@@ -64,6 +66,16 @@ fn an_observer_shows_private_uids_and_never_claims() {
     assert_eq!(Some(shown[0].uid), private);
     let (ours, theirs) = (second.replica.mailbox(&name("INBOX")), first.replica.mailbox(&name("INBOX")));
     assert_ne!(ours.unwrap().uid_validity, theirs.unwrap().uid_validity);
+}
+
+#[test]
+fn what_an_observer_adds_is_told_to_whoever_pushes_it() {
+    let first = Home::found(Role::Server);
+    let second = first.invite(Role::Observer, 2);
+    let (tell, told) = mpsc::channel();
+    let _subscription = second.replica.subscribe(move |_| tell.send(()).unwrap());
+    second.append("INBOX", "Subject: from the laptop\n\n");
+    assert!(told.try_recv().is_ok(), "its peers would hear of it with the next change");
 }
 
 #[test]
