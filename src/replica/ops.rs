@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::io::Read;
+use std::sync::Arc;
 
 use super::core::Standing;
 use super::{Replica, ReplicaError, now};
@@ -64,11 +65,24 @@ pub struct Relocated {
     pub messages: Vec<RelocatedMessage>,
 }
 
+/// A message that has the keywords that were asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredMessage {
+    /// Its UID.
+    pub uid: Uid,
+    /// Its keywords now. Messages with the same ones share them.
+    pub keywords: Arc<BTreeSet<Keyword>>,
+    /// Its mod-sequence now.
+    pub modseq: ModSeq,
+    /// Its mod-sequence before; the same if nothing had to change.
+    pub before: ModSeq,
+}
+
 /// What became of the messages whose keywords were to change. UIDs that showed nothing any more are in neither list.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Stored {
     /// They have the keywords that were asked for.
-    pub done: Vec<Uid>,
+    pub done: Vec<StoredMessage>,
     /// They changed since the mod-sequence that the caller named, and were left alone (MODIFIED, RFC 7162).
     pub modified: Vec<Uid>,
 }
@@ -217,17 +231,27 @@ impl Replica {
         unchanged_since: Option<ModSeq>,
     ) -> Result<Stored, ReplicaError> {
         let mut stored = Stored::default();
+        let mut known: BTreeSet<Arc<BTreeSet<Keyword>>> = BTreeSet::new();
         self.each_part(mailbox, uids, |account, txn, messages| {
             let era = account.era();
-            let may = |message: &&Shown| {
+            let may = |message: &Shown| {
                 unchanged_since
                     .is_none_or(|since| since.era() == era && message.modseq.counter() <= since.counter())
             };
-            let (meant, modified): (Vec<&Shown>, Vec<&Shown>) = messages.iter().partition(may);
-            stored.done.extend(meant.iter().map(|message| message.uid));
+            let (mut meant, modified): (Vec<Shown>, Vec<Shown>) = messages.into_iter().partition(may);
             stored.modified.extend(modified.iter().map(|message| message.uid));
-            let entries: Vec<EntryId> = meant.iter().map(|message| message.entry).collect();
-            account.store_keywords(txn, now(), &entries, change)
+            let before: Vec<u64> = meant.iter().map(|message| message.modseq.counter()).collect();
+            let written = account.mark(txn, now(), &mut meant, change)?;
+            stored.done.extend(meant.into_iter().zip(before).map(|(message, before)| {
+                let keywords = known.get(&message.keywords).cloned().unwrap_or_else(|| {
+                    let keywords = Arc::new(message.keywords);
+                    known.insert(keywords.clone());
+                    keywords
+                });
+                let modseq = ModSeq::new(message.modseq.counter(), era);
+                StoredMessage { uid: message.uid, keywords, modseq, before: ModSeq::new(before, era) }
+            }));
+            Ok(written)
         })?;
         Ok(stored)
     }
@@ -237,7 +261,7 @@ impl Replica {
         &self,
         seen: Seen,
         uids: &[Uid],
-        mut act: impl FnMut(&mut Account, &mut Txn<'_>, &[Shown]) -> Result<Written, AccountError>,
+        mut act: impl FnMut(&mut Account, &mut Txn<'_>, Vec<Shown>) -> Result<Written, AccountError>,
     ) -> Result<(), ReplicaError> {
         // Named twice is meant once, in whichever parts it stands.
         let mut met = BTreeSet::new();
@@ -247,7 +271,7 @@ impl Replica {
         for part in parts {
             self.change(|account, txn| {
                 let messages = account.resolve(txn, seen, part)?;
-                Ok(((), act(account, txn, &messages)?))
+                Ok(((), act(account, txn, messages)?))
             })?;
         }
         Ok(())
