@@ -133,23 +133,54 @@ impl Replica {
         mailbox: &MailboxName,
         messages: Vec<NewMessage>,
     ) -> Result<Added, ReplicaError> {
-        let time = now();
+        let (time, blobs) = (now(), bodies(&messages));
+        let new = self.arriving(messages, time)?;
+        let (target, entries) = self.change(|account, txn| {
+            let target = named(&account.view(txn), mailbox)?;
+            let (entries, written) = account.append(txn, time, target, new)?;
+            Ok(((target, entries), written))
+        })?;
+        Ok(self.added(target, &entries, &blobs))
+    }
+
+    /// Adds a message to a mailbox in the place of another one, which is expunged in the same commit (REPLACE, RFC 8508). If
+    /// that one is gone already, it is added all the same. Its body must be here.
+    pub fn replace(
+        &self,
+        seen: Seen,
+        old: Uid,
+        mailbox: &MailboxName,
+        message: NewMessage,
+    ) -> Result<Added, ReplicaError> {
+        let (time, message) = (now(), vec![message]);
+        let blobs = bodies(&message);
+        let mut new = self.arriving(message, time)?;
+        let (target, entries) = self.change(|account, txn| {
+            let target = named(&account.view(txn), mailbox)?;
+            let (entries, written) = match (account.resolve(txn, seen, &[old])?.pop(), new.pop()) {
+                (Some(old), Some(new)) => account.replace(txn, time, old.entry, target, new)?,
+                (_, new) => account.append(txn, time, target, new.into_iter().collect())?,
+            };
+            Ok(((target, entries), written))
+        })?;
+        Ok(self.added(target, &entries, &blobs))
+    }
+
+    fn arriving(&self, messages: Vec<NewMessage>, time: i64) -> Result<Vec<Message>, ReplicaError> {
         let mut new = Vec::with_capacity(messages.len());
         for NewMessage { body, keywords, internal_date } in messages {
             let size = self.0.handle.bodies().size(body)?.ok_or(ReplicaError::Owed { blob: body })?;
             let internal_date = internal_date.unwrap_or(time);
             new.push(Message { blob: body, internal_date, size, keywords });
         }
-        let blobs: Vec<BlobId> = new.iter().map(|message| message.blob).collect();
-        let (target, entries) = self.change(|account, txn| {
-            let target = named(&account.view(txn), mailbox)?;
-            let (entries, written) = account.append(txn, time, target, new)?;
-            Ok(((target, entries), written))
-        })?;
+        Ok(new)
+    }
+
+    fn added(&self, target: MailboxId, entries: &[EntryId], blobs: &[BlobId]) -> Added {
         let (into, uids) = self.arrivals(target, entries.iter().copied());
-        let all = entries.into_iter().zip(blobs).zip(uids);
-        let messages = all.map(|((entry, blob), uid)| Appended { entry, blob, uid }).collect();
-        Ok(Added { into, messages })
+        let all = entries.iter().zip(blobs).zip(uids);
+        let messages = all.map(|((entry, blob), uid)| Appended { entry: *entry, blob: *blob, uid });
+        Added { into, messages: messages.collect() }
     }
 
     /// Copies messages into a mailbox, with their keywords. Bodies are shared. One commit for each [`Account::MAX_BATCH`]
@@ -286,7 +317,8 @@ impl Replica {
         self.change(|account, txn| account.create_mailbox(txn, now(), name, special_use))
     }
 
-    /// Gives a mailbox, and all below it, another name. Renaming INBOX moves its messages into a new mailbox.
+    /// Gives a mailbox, and all below it, another name, in one commit; the name may be one that only those below imply.
+    /// Renaming INBOX moves its messages into a new mailbox.
     pub fn rename_mailbox(&self, from: &MailboxName, to: &MailboxName) -> Result<(), ReplicaError> {
         self.change(|account, txn| Ok(((), account.rename_mailbox(txn, now(), from, to)?)))
     }
@@ -300,6 +332,10 @@ impl Replica {
     pub fn set_subscribed(&self, name: &MailboxName, subscribed: bool) -> Result<(), ReplicaError> {
         self.change(|account, txn| Ok(((), account.subscribe(txn, now(), name, subscribed)?)))
     }
+}
+
+fn bodies(messages: &[NewMessage]) -> Vec<BlobId> {
+    messages.iter().map(|message| message.body).collect()
 }
 
 /// The mailbox that bears a name.

@@ -206,6 +206,41 @@ fn what_a_store_says_is_what_is_there_afterwards() {
 }
 
 #[test]
+fn a_message_is_replaced_in_one_change_and_added_where_there_is_nothing_to_replace() {
+    let home = filled(2);
+    let (replica, inbox) = (&home.replica, seen(&home, "INBOX"));
+    let (body, _) = replica.put_body(&b"Subject: second\n\n"[..]).unwrap();
+    let second = NewMessage { body, keywords: words(&["\\Draft"]), internal_date: Some(7) };
+    let before = replica.status().unwrap().changes;
+    let added = replica.replace(inbox, uid(1), &name("Work"), second.clone()).unwrap();
+    assert_eq!((added.into.unwrap(), added.messages[0].uid), (seen(&home, "Work"), Some(uid(1))));
+    assert_eq!((uids(&home, "INBOX"), uids(&home, "Work")), (vec![2], vec![1]));
+    assert_eq!(replica.status().unwrap().changes, before + 1);
+    replica.replace(inbox, uid(1), &name("INBOX"), second.clone()).unwrap();
+    assert_eq!(uids(&home, "INBOX"), [2, 3]);
+    let bad = Seen { uid_validity: UidValidity::MIN, ..inbox };
+    assert!(replica.replace(bad, uid(2), &name("INBOX"), second).is_err());
+    assert_eq!(uids(&home, "INBOX"), [2, 3]);
+}
+
+#[test]
+fn a_level_that_is_only_implied_is_renamed_in_one_change() {
+    let home = filled(1);
+    let replica = &home.replica;
+    for below in ["a/b", "a/b/c", "a/d"] {
+        replica.create_mailbox(&name(below), None).unwrap();
+    }
+    let before = replica.status().unwrap().changes;
+    replica.rename_mailbox(&name("a"), &name("z")).unwrap();
+    let names: Vec<String> = replica.mailboxes().unwrap().iter().map(|m| m.name.to_string()).collect();
+    assert!(["z/b", "z/b/c", "z/d"].iter().all(|below| names.iter().any(|name| name == below)), "{names:?}");
+    assert!(!names.iter().any(|name| name.starts_with("a/")), "{names:?}");
+    assert_eq!(replica.status().unwrap().changes, before + 1);
+    let gone = replica.rename_mailbox(&name("a"), &name("y"));
+    assert!(matches!(gone, Err(ReplicaError::Account(AccountError::NoMailbox { .. }))));
+}
+
+#[test]
 fn only_what_is_marked_at_that_moment_is_expunged() {
     let home = filled(3);
     let (replica, inbox) = (&home.replica, seen(&home, "INBOX"));

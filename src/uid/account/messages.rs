@@ -60,21 +60,37 @@ impl Account {
         messages: Vec<Message>,
     ) -> Result<(Vec<EntryId>, Written), AccountError> {
         limit("messages", messages.len(), Account::MAX_BATCH)?;
-        let keywords = messages.iter().map(|message| message.keywords.len()).max().unwrap_or(0);
-        limit("keywords of one message", keywords, Pack::MAX_KEYWORDS)?;
+        limit_keywords(&messages)?;
         let (mut entries, mut written) = (Vec::with_capacity(messages.len()), Written::default());
         for part in parts(&messages, Pack::MAX_MESSAGES, CHANGE_BYTES, weight) {
             let space = self.space(tables, mailbox)?;
             written.append(self.write(tables, time, |writer| {
-                let origin = Origin::Arrived { salt: writer.salt() };
-                let pack = Pack { mailbox, origin, messages: part.to_vec() };
-                let id = writer.pack(&pack);
-                let new: Vec<EntryId> = (0..part.len()).map(|index| pack.entry_id(id, index)).collect();
-                space.claim(writer, &initial(id, &new));
-                entries.extend(new);
+                entries.extend(space.put_arrived(writer, part.to_vec()));
             })?);
         }
         Ok((entries, written))
+    }
+
+    /// Adds a message to a mailbox and expunges another one, wherever that is, in one change. One that is expunged already
+    /// stays so.
+    pub fn replace(
+        &mut self,
+        tables: &mut impl TablesMut,
+        time: i64,
+        old: EntryId,
+        mailbox: MailboxId,
+        message: Message,
+    ) -> Result<(Vec<EntryId>, Written), AccountError> {
+        let message = vec![message];
+        limit_keywords(&message)?;
+        let visible = self.visible(tables, &[old])?;
+        let space = self.space(tables, mailbox)?;
+        let mut new = Vec::new();
+        let written = self.write(tables, time, |writer| {
+            new = space.put_arrived(writer, message);
+            visible.iter().for_each(|(entry, _)| writer.place(*entry, None));
+        })?;
+        Ok((new, written))
     }
 
     /// Copies messages into a mailbox, with their keywords. Bodies are shared.
@@ -283,6 +299,15 @@ pub(super) struct Space {
 }
 
 impl Space {
+    /// Writes messages that nobody else can have, with their claims.
+    fn put_arrived(&self, writer: &mut Writer<'_>, messages: Vec<Message>) -> Vec<EntryId> {
+        let pack = Pack { mailbox: self.mailbox, origin: Origin::Arrived { salt: writer.salt() }, messages };
+        let id = writer.pack(&pack);
+        let new: Vec<EntryId> = (0..pack.messages.len()).map(|index| pack.entry_id(id, index)).collect();
+        self.claim(writer, &initial(id, &new));
+        new
+    }
+
     /// Claims UIDs for placements that the same change makes. Past [`HIGHEST_UID`] they wait for the pass, which raises
     /// the epoch first.
     pub(super) fn claim(&self, writer: &mut Writer<'_>, waiting: &[Unclaimed]) {
@@ -291,6 +316,11 @@ impl Space {
             writer.uid_record(&UidRecord::Run(run));
         }
     }
+}
+
+fn limit_keywords(messages: &[Message]) -> Result<(), AccountError> {
+    let most = messages.iter().map(|message| message.keywords.len()).max().unwrap_or(0);
+    limit("keywords of one message", most, Pack::MAX_KEYWORDS)
 }
 
 /// What a message adds to a change at most: hash, date, size and claim, and its keywords, which it may share with others.
