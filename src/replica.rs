@@ -34,7 +34,7 @@ use crate::uid::{AccountError, Block, Event, TableError};
 pub use import::{ImportMessage, ImportReport, Importer};
 pub use link::{Link, LinkError, LinkEvent, Stay};
 pub use members::{Invitation, Peer};
-pub use ops::{Added, Appended, NewMessage, Relocated, RelocatedMessage, Stored};
+pub use ops::{Added, Appended, NewMessage, Relocated, RelocatedMessage, Stored, StoredMessage};
 pub use read::Status;
 pub use snapshot::Snapshot;
 

@@ -25,4 +25,4 @@ pub use lane::{Block, Lane};
 pub use observer::PrivateUids;
 pub use pass::{Burn, Event, Rules};
 pub use tables::{MemoryTables, Row, Table, TableError, Tables, TablesMut};
-pub use view::{Changes, Known, Mailbox, Seen, Shown, View};
+pub use view::{ChangedUids, Changes, Known, Mailbox, Seen, Shown, View};

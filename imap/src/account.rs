@@ -73,11 +73,10 @@ fn read(snapshot: &Snapshot, mailbox: &Mailbox) -> Result<UidList, ReplicaError>
 /// Nothing if what is remembered does not lead to what is there, as after an older snapshot.
 fn catch_up(snapshot: &Snapshot, mailbox: &Mailbox, known: Listed) -> Result<Option<UidList>, ReplicaError> {
     let mut uids = known.uids;
-    let Some(changes) = snapshot.changed_since(mailbox.id, known.modseq)? else { return Ok(None) };
+    let Some(changes) = snapshot.uids_changed_since(mailbox.id, known.modseq)? else { return Ok(None) };
     let vanished: Vec<u32> = changes.vanished.iter().map(|uid| uid.value()).collect();
     uids.remove(&vanished);
-    for message in &changes.changed {
-        let uid = message.uid.value();
+    for uid in changes.shown.iter().map(|uid| uid.value()) {
         if uids.seq(uid).is_none() && !uids.push(uid) {
             return Ok(None);
         }

@@ -20,6 +20,7 @@ mod idle;
 mod list;
 mod login;
 mod mailboxes;
+mod resync;
 mod search;
 mod select;
 mod selected;
@@ -34,8 +35,10 @@ use postmerge::replica::Replica;
 use self::append::AppendRun;
 use self::done::{Done, Failed};
 use self::fetch::FetchRun;
+use self::resync::ResyncRun;
 use self::search::SearchRun;
 use self::selected::Selected;
+use self::store::StoreRun;
 use crate::account::Account;
 use crate::auth::{Attempts, Authenticator, Channel, Sasl, ServerNonce, User};
 use crate::grammar::{
@@ -115,6 +118,8 @@ enum Running {
     Append(Box<AppendRun>),
     Fetch(Box<FetchRun>),
     Search(Box<SearchRun>),
+    Resync(Box<ResyncRun>),
+    Store(Box<StoreRun>),
 }
 
 /// One client's session.
@@ -212,7 +217,7 @@ impl Session {
             Some(Running::Opening(_)) => false,
             Some(Running::Idle(_)) => self.next.is_some() || self.stale,
             Some(Running::Fetch(run)) => run.has_work(self.stale),
-            Some(Running::Search(_)) => true,
+            Some(Running::Search(_) | Running::Resync(_) | Running::Store(_)) => true,
         }
     }
 
@@ -364,6 +369,15 @@ impl Session {
                 let (tag, done) = self.search_on(run);
                 self.finish(&tag, kind, done);
             }
+            Running::Store(run) => {
+                let kind = Kind::of(run.numbering);
+                let (tag, done) = self.store_on(run);
+                self.finish(&tag, kind, done);
+            }
+            Running::Resync(run) => {
+                let (tag, done) = self.resync_on(run);
+                self.finish(&tag, Kind::Other, done);
+            }
         }
     }
 
@@ -475,8 +489,8 @@ impl Session {
                 self.out.namespace();
                 Ok(Done::ok("one namespace, of your own"))
             }
-            C::Select(select) => self.select(select, false),
-            C::Examine(select) => self.select(select, true),
+            C::Select(select) => self.select(tag, select, false),
+            C::Examine(select) => self.select(tag, select, true),
             C::Create { mailbox, uses } => self.create(mailbox, &uses),
             C::Delete(mailbox) => self.delete(mailbox),
             C::Rename { from, to } => self.rename(from, to),
@@ -493,7 +507,7 @@ impl Session {
             C::Sort(sort) => self.sort(tag.clone(), sort),
             C::Thread(thread) => self.thread(tag.clone(), thread),
             C::Fetch(fetch) => self.fetch(tag.clone(), fetch),
-            C::Store(store) => self.store(store),
+            C::Store(store) => self.store(tag.clone(), store),
             C::Copy { numbering, messages, to } => self.transfer(numbering, &messages, to, true),
             C::Move { numbering, messages, to } => self.transfer(numbering, &messages, to, false),
             C::Capability | C::Noop | C::Check | C::Logout | C::Id(_) | C::StartTls => Ok(Done::Answered),

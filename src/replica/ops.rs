@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::io::Read;
+use std::sync::Arc;
 
 use super::core::Standing;
 use super::{Replica, ReplicaError, now};
@@ -64,11 +65,24 @@ pub struct Relocated {
     pub messages: Vec<RelocatedMessage>,
 }
 
+/// A message that has the keywords that were asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredMessage {
+    /// Its UID.
+    pub uid: Uid,
+    /// Its keywords now. Messages with the same ones share them.
+    pub keywords: Arc<BTreeSet<Keyword>>,
+    /// Its mod-sequence now.
+    pub modseq: ModSeq,
+    /// Its mod-sequence before; the same if nothing had to change.
+    pub before: ModSeq,
+}
+
 /// What became of the messages whose keywords were to change. UIDs that showed nothing any more are in neither list.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Stored {
     /// They have the keywords that were asked for.
-    pub done: Vec<Uid>,
+    pub done: Vec<StoredMessage>,
     /// They changed since the mod-sequence that the caller named, and were left alone (MODIFIED, RFC 7162).
     pub modified: Vec<Uid>,
 }
@@ -124,23 +138,54 @@ impl Replica {
         mailbox: &MailboxName,
         messages: Vec<NewMessage>,
     ) -> Result<Added, ReplicaError> {
-        let time = now();
+        let (time, blobs) = (now(), bodies(&messages));
+        let new = self.arriving(messages, time)?;
+        let (target, entries) = self.change(|account, txn| {
+            let target = named(&account.view(txn), mailbox)?;
+            let (entries, written) = account.append(txn, time, target, new)?;
+            Ok(((target, entries), written))
+        })?;
+        Ok(self.added(target, &entries, &blobs))
+    }
+
+    /// Adds a message to a mailbox in the place of another one, which is expunged in the same commit (REPLACE, RFC 8508). If
+    /// that one is gone already, it is added all the same. Its body must be here.
+    pub fn replace(
+        &self,
+        seen: Seen,
+        old: Uid,
+        mailbox: &MailboxName,
+        message: NewMessage,
+    ) -> Result<Added, ReplicaError> {
+        let (time, message) = (now(), vec![message]);
+        let blobs = bodies(&message);
+        let mut new = self.arriving(message, time)?;
+        let (target, entries) = self.change(|account, txn| {
+            let target = named(&account.view(txn), mailbox)?;
+            let (entries, written) = match (account.resolve(txn, seen, &[old])?.pop(), new.pop()) {
+                (Some(old), Some(new)) => account.replace(txn, time, old.entry, target, new)?,
+                (_, new) => account.append(txn, time, target, new.into_iter().collect())?,
+            };
+            Ok(((target, entries), written))
+        })?;
+        Ok(self.added(target, &entries, &blobs))
+    }
+
+    fn arriving(&self, messages: Vec<NewMessage>, time: i64) -> Result<Vec<Message>, ReplicaError> {
         let mut new = Vec::with_capacity(messages.len());
         for NewMessage { body, keywords, internal_date } in messages {
             let size = self.0.handle.bodies().size(body)?.ok_or(ReplicaError::Owed { blob: body })?;
             let internal_date = internal_date.unwrap_or(time);
             new.push(Message { blob: body, internal_date, size, keywords });
         }
-        let blobs: Vec<BlobId> = new.iter().map(|message| message.blob).collect();
-        let (target, entries) = self.change(|account, txn| {
-            let target = named(&account.view(txn), mailbox)?;
-            let (entries, written) = account.append(txn, time, target, new)?;
-            Ok(((target, entries), written))
-        })?;
+        Ok(new)
+    }
+
+    fn added(&self, target: MailboxId, entries: &[EntryId], blobs: &[BlobId]) -> Added {
         let (into, uids) = self.arrivals(target, entries.iter().copied());
-        let all = entries.into_iter().zip(blobs).zip(uids);
-        let messages = all.map(|((entry, blob), uid)| Appended { entry, blob, uid }).collect();
-        Ok(Added { into, messages })
+        let all = entries.iter().zip(blobs).zip(uids);
+        let messages = all.map(|((entry, blob), uid)| Appended { entry: *entry, blob: *blob, uid });
+        Added { into, messages: messages.collect() }
     }
 
     /// Copies messages into a mailbox, with their keywords. Bodies are shared. One commit for each [`Account::MAX_BATCH`]
@@ -222,17 +267,27 @@ impl Replica {
         unchanged_since: Option<ModSeq>,
     ) -> Result<Stored, ReplicaError> {
         let mut stored = Stored::default();
+        let mut known: BTreeSet<Arc<BTreeSet<Keyword>>> = BTreeSet::new();
         self.each_part(mailbox, uids, |account, txn, messages| {
             let era = account.era();
-            let may = |message: &&Shown| {
+            let may = |message: &Shown| {
                 unchanged_since
                     .is_none_or(|since| since.era() == era && message.modseq.counter() <= since.counter())
             };
-            let (meant, modified): (Vec<&Shown>, Vec<&Shown>) = messages.iter().partition(may);
-            stored.done.extend(meant.iter().map(|message| message.uid));
+            let (mut meant, modified): (Vec<Shown>, Vec<Shown>) = messages.into_iter().partition(may);
             stored.modified.extend(modified.iter().map(|message| message.uid));
-            let entries: Vec<EntryId> = meant.iter().map(|message| message.entry).collect();
-            account.store_keywords(txn, now(), &entries, change)
+            let before: Vec<u64> = meant.iter().map(|message| message.modseq.counter()).collect();
+            let written = account.mark(txn, now(), &mut meant, change)?;
+            stored.done.extend(meant.into_iter().zip(before).map(|(message, before)| {
+                let keywords = known.get(&message.keywords).cloned().unwrap_or_else(|| {
+                    let keywords = Arc::new(message.keywords);
+                    known.insert(keywords.clone());
+                    keywords
+                });
+                let modseq = ModSeq::new(message.modseq.counter(), era);
+                StoredMessage { uid: message.uid, keywords, modseq, before: ModSeq::new(before, era) }
+            }));
+            Ok(written)
         })?;
         Ok(stored)
     }
@@ -242,7 +297,7 @@ impl Replica {
         &self,
         seen: Seen,
         uids: &[Uid],
-        mut act: impl FnMut(&mut Account, &mut Txn<'_>, &[Shown]) -> Result<Written, AccountError>,
+        mut act: impl FnMut(&mut Account, &mut Txn<'_>, Vec<Shown>) -> Result<Written, AccountError>,
     ) -> Result<(), ReplicaError> {
         // Named twice is meant once, in whichever parts it stands.
         let mut met = BTreeSet::new();
@@ -252,7 +307,7 @@ impl Replica {
         for part in parts {
             self.change(|account, txn| {
                 let messages = account.resolve(txn, seen, part)?;
-                Ok(((), act(account, txn, &messages)?))
+                Ok(((), act(account, txn, messages)?))
             })?;
         }
         Ok(())
@@ -267,7 +322,8 @@ impl Replica {
         self.change(|account, txn| account.create_mailbox(txn, now(), name, special_use))
     }
 
-    /// Gives a mailbox, and all below it, another name. Renaming INBOX moves its messages into a new mailbox.
+    /// Gives a mailbox, and all below it, another name, in one commit; the name may be one that only those below imply.
+    /// Renaming INBOX moves its messages into a new mailbox.
     pub fn rename_mailbox(&self, from: &MailboxName, to: &MailboxName) -> Result<(), ReplicaError> {
         self.change(|account, txn| Ok(((), account.rename_mailbox(txn, now(), from, to)?)))
     }
@@ -281,6 +337,10 @@ impl Replica {
     pub fn set_subscribed(&self, name: &MailboxName, subscribed: bool) -> Result<(), ReplicaError> {
         self.change(|account, txn| Ok(((), account.subscribe(txn, now(), name, subscribed)?)))
     }
+}
+
+fn bodies(messages: &[NewMessage]) -> Vec<BlobId> {
+    messages.iter().map(|message| message.body).collect()
 }
 
 /// The mailbox that bears a name.

@@ -6,7 +6,7 @@ use std::io::Read;
 use postmerge::blob::BlobId;
 use postmerge::mailbox::{Keyword, ModSeq, Uid, UidValidity};
 use postmerge::member::{MemberName, Role};
-use postmerge::replica::{Invitation, NewMessage, Replica, ReplicaError};
+use postmerge::replica::{Invitation, NewMessage, Replica, ReplicaError, Stored};
 use postmerge::uid::{AccountError, KeywordChange, Seen};
 
 use crate::pair::{Home, endpoint, name};
@@ -132,6 +132,10 @@ fn an_operation_finds_its_mailbox_under_another_name_and_not_in_its_successor() 
     assert!(matches!(gone, Err(ReplicaError::Account(AccountError::MailboxGone { .. }))));
 }
 
+fn done(stored: &Stored) -> Vec<Uid> {
+    stored.done.iter().map(|message| message.uid).collect()
+}
+
 #[test]
 fn uids_that_are_gone_are_passed_over_in_silence() {
     let home = filled(3);
@@ -139,7 +143,7 @@ fn uids_that_are_gone_are_passed_over_in_silence() {
     assert_eq!(replica.expunge(inbox, &[uid(2), uid(2), uid(9)]).unwrap(), [uid(2)]);
     let all = [uid(1), uid(2), uid(3)];
     let stored = replica.store_keywords(inbox, &all, &set(&["\\Seen"]), None).unwrap();
-    assert_eq!((stored.done, stored.modified), (vec![uid(1), uid(3)], vec![]));
+    assert_eq!((done(&stored), stored.modified), (vec![uid(1), uid(3)], vec![]));
     let copied = replica.copy(inbox, &[uid(2)], &name("Work")).unwrap();
     assert!(copied.messages.is_empty());
 }
@@ -152,7 +156,7 @@ fn unchangedsince_leaves_alone_what_changed_and_all_for_a_foreign_mod_sequence()
     replica.store_keywords(inbox, &[uid(2)], &set(&["\\Flagged"]), None).unwrap();
     let all = [uid(1), uid(2), uid(3), uid(7)];
     let stored = replica.store_keywords(inbox, &all, &set(&["\\Seen"]), Some(since)).unwrap();
-    assert_eq!((stored.done, stored.modified), (vec![uid(1), uid(3)], vec![uid(2)]));
+    assert_eq!((done(&stored), stored.modified), (vec![uid(1), uid(3)], vec![uid(2)]));
     let (snapshot, mailbox) = replica.open_mailbox(&name("INBOX")).unwrap();
     let message = snapshot.message(mailbox.id, uid(2)).unwrap().unwrap();
     assert_eq!(message.keywords, words(&["\\Flagged"]));
@@ -171,6 +175,69 @@ fn exactly_these_keywords_are_set_and_all_others_cleared() {
     let messages = replica.messages(&name("INBOX"), Uid::FIRST, 9).unwrap();
     assert!(messages.iter().all(|message| message.keywords == words(&["work", "$Junk"])));
     assert_eq!(replica.mailbox(&name("INBOX")).unwrap().unseen, 2);
+}
+
+#[test]
+fn what_a_store_says_is_what_is_there_afterwards() {
+    let first = filled(5);
+    let second = first.invite(Role::Observer, 2);
+    for home in [&first, &second] {
+        let replica = &home.replica;
+        let known = uids(home, "INBOX");
+        let all: Vec<Uid> = known.iter().rev().map(|n| uid(*n)).collect();
+        let inbox = seen(home, "INBOX");
+        replica.store_keywords(inbox, &all[1..3], &set(&["\\Deleted", "work"]), None).unwrap();
+        replica.expunge(inbox, &all[4..]).unwrap();
+        let exactly = KeywordChange::Exactly(words(&["work", "\\Seen"]));
+        let clear = KeywordChange::Edit { set: words(&["\\Seen"]), clear: words(&["\\Deleted"]) };
+        for change in [set(&["work"]), clear, exactly] {
+            let before = replica.messages(&name("INBOX"), Uid::FIRST, 9).unwrap();
+            let stored = replica.store_keywords(inbox, &all, &change, None).unwrap();
+            assert_eq!(done(&stored), all[..4]);
+            let now = replica.messages(&name("INBOX"), Uid::FIRST, 9).unwrap();
+            for (message, (before, now)) in stored.done.iter().rev().zip(before.iter().zip(&now)) {
+                assert_eq!((&*message.keywords, message.modseq), (&now.keywords, now.modseq), "{change:?}");
+                assert_eq!(message.before, before.modseq);
+                assert_eq!(message.before == message.modseq, before.keywords == now.keywords);
+            }
+        }
+        first.sync(&second);
+    }
+}
+
+#[test]
+fn a_message_is_replaced_in_one_change_and_added_where_there_is_nothing_to_replace() {
+    let home = filled(2);
+    let (replica, inbox) = (&home.replica, seen(&home, "INBOX"));
+    let (body, _) = replica.put_body(&b"Subject: second\n\n"[..]).unwrap();
+    let second = NewMessage { body, keywords: words(&["\\Draft"]), internal_date: Some(7) };
+    let before = replica.status().unwrap().changes;
+    let added = replica.replace(inbox, uid(1), &name("Work"), second.clone()).unwrap();
+    assert_eq!((added.into.unwrap(), added.messages[0].uid), (seen(&home, "Work"), Some(uid(1))));
+    assert_eq!((uids(&home, "INBOX"), uids(&home, "Work")), (vec![2], vec![1]));
+    assert_eq!(replica.status().unwrap().changes, before + 1);
+    replica.replace(inbox, uid(1), &name("INBOX"), second.clone()).unwrap();
+    assert_eq!(uids(&home, "INBOX"), [2, 3]);
+    let bad = Seen { uid_validity: UidValidity::MIN, ..inbox };
+    assert!(replica.replace(bad, uid(2), &name("INBOX"), second).is_err());
+    assert_eq!(uids(&home, "INBOX"), [2, 3]);
+}
+
+#[test]
+fn a_level_that_is_only_implied_is_renamed_in_one_change() {
+    let home = filled(1);
+    let replica = &home.replica;
+    for below in ["a/b", "a/b/c", "a/d"] {
+        replica.create_mailbox(&name(below), None).unwrap();
+    }
+    let before = replica.status().unwrap().changes;
+    replica.rename_mailbox(&name("a"), &name("z")).unwrap();
+    let names: Vec<String> = replica.mailboxes().unwrap().iter().map(|m| m.name.to_string()).collect();
+    assert!(["z/b", "z/b/c", "z/d"].iter().all(|below| names.iter().any(|name| name == below)), "{names:?}");
+    assert!(!names.iter().any(|name| name.starts_with("a/")), "{names:?}");
+    assert_eq!(replica.status().unwrap().changes, before + 1);
+    let gone = replica.rename_mailbox(&name("a"), &name("y"));
+    assert!(matches!(gone, Err(ReplicaError::Account(AccountError::NoMailbox { .. }))));
 }
 
 #[test]

@@ -28,5 +28,9 @@ pub const PREVIEW: usize = 200;
 /// References of one message that count for its thread, the newest ones. Clients shorten the list themselves.
 pub const REFERENCES: usize = 200;
 
+/// Bytes by which SORT tells texts apart; beyond, they are equal. A line of a header has 998 at most (RFC 5322,
+/// section 2.1.1), and all messages of a mailbox are sorted in memory.
+pub const SORT_KEY: usize = 998;
+
 /// Bytes that HEADER.FIELDS may answer with: the answer's length precedes it, so it is gathered first.
 pub const FIELDS: usize = 1024 * 1024;

@@ -3,16 +3,49 @@
 use std::cmp::Ordering;
 
 use super::summary::Summary;
-use super::{address, header, search, words};
+use super::{address, header, limits, search, words};
 use crate::grammar::{SortCriterion, SortKey};
 
-/// A message to be sorted.
-#[derive(Clone, Copy, Debug)]
-pub struct SortRow<'a> {
-    /// Its summary.
-    pub summary: Summary<'a>,
-    /// Its internal date, seconds since 1970.
-    pub internal_date: i64,
+/// Messages to be sorted, of which only what they are sorted by is kept: some dozen bytes each, and at most
+/// [`limits::SORT_KEY`] bytes for each kind of criterion there is.
+#[derive(Clone, Debug)]
+pub struct Sorter {
+    by: Vec<SortCriterion>,
+    rows: Vec<Box<[Value]>>,
+}
+
+impl Sorter {
+    /// Sorts by the first criterion, then by the next, then as the messages were added. Each may be reversed.
+    pub fn new(by: &[SortCriterion]) -> Sorter {
+        // Where a criterion comes again, it finds its messages to be equal.
+        let is_first = |(at, criterion): &(usize, &SortCriterion)| {
+            by[..*at].iter().all(|earlier| earlier.key != criterion.key)
+        };
+        let by = by.iter().enumerate().filter(is_first).map(|(_, criterion)| *criterion).collect();
+        Sorter { by, rows: Vec::new() }
+    }
+
+    /// Adds a message with its internal date in seconds since 1970, which stands in for a sent date that is missing.
+    pub fn add(&mut self, summary: &Summary<'_>, internal_date: i64) {
+        let row = Row { summary, internal_date };
+        self.rows.push(self.by.iter().map(|by| row.key(by.key)).collect());
+    }
+
+    /// The messages in order, counted from 0 as they were added.
+    pub fn order(&self) -> Vec<usize> {
+        let mut order: Vec<usize> = (0..self.rows.len()).collect();
+        order.sort_by(|a, b| {
+            let pairs = self.rows[*a].iter().zip(&self.rows[*b]).zip(&self.by);
+            let compared = pairs.map(|((a, b), by)| if by.reverse { b.cmp(a) } else { a.cmp(b) });
+            compared.fold(Ordering::Equal, Ordering::then)
+        });
+        order
+    }
+}
+
+struct Row<'a> {
+    summary: &'a Summary<'a>,
+    internal_date: i64,
 }
 
 /// What one criterion compares.
@@ -21,11 +54,11 @@ enum Value {
     /// Times and sizes.
     Number(i64),
     /// Texts, folded as for SEARCH.
-    Text(Vec<u8>),
+    Text(Box<[u8]>),
 }
 
-impl SortRow<'_> {
-    /// What this message has for one criterion. A sent date that is missing is the internal one.
+impl Row<'_> {
+    /// What this message has for one criterion.
     fn key(&self, by: SortKey) -> Value {
         match by {
             SortKey::Arrival => Value::Number(self.internal_date),
@@ -49,7 +82,7 @@ impl SortRow<'_> {
     }
 
     fn display(&self, field: &str) -> Value {
-        let Some(first) = self.first(field) else { return Value::Text(Vec::new()) };
+        let Some(first) = self.first(field) else { return folded("") };
         if let Some(name) = first.name {
             return folded(&words::decode(&name));
         }
@@ -70,21 +103,6 @@ impl SortRow<'_> {
 fn folded(text: &str) -> Value {
     let mut out = Vec::new();
     search::fold(text, &mut out);
-    Value::Text(out)
-}
-
-/// The order of the rows: by the first criterion, then by the next, then as they stand. Each criterion may be
-/// reversed. Keys are made once.
-pub fn sort(rows: &[SortRow<'_>], by: &[SortCriterion]) -> Vec<usize> {
-    let keys: Vec<Vec<Value>> =
-        rows.iter().map(|row| by.iter().map(|by| row.key(by.key)).collect()).collect();
-    let mut order: Vec<usize> = (0..rows.len()).collect();
-    order.sort_by(|a, b| {
-        let compared = keys[*a].iter().zip(&keys[*b]).zip(by).map(|((a, b), by)| match by.reverse {
-            true => b.cmp(a),
-            false => a.cmp(b),
-        });
-        compared.fold(Ordering::Equal, Ordering::then)
-    });
-    order
+    out.truncate(limits::SORT_KEY);
+    Value::Text(out.into())
 }

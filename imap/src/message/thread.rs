@@ -1,41 +1,55 @@
 //! THREAD (RFC 5256) and THREADID (RFC 8474).
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use crate::grammar::put_number;
 
 use super::summary::Summary;
 use super::{header, limits, search};
 
-/// A message to be threaded. Rows come in the order of their numbers.
+/// A text that is only ever compared with others: 16 bytes of its BLAKE3 hash, however long it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Label([u8; 16]);
+
+impl Label {
+    /// The label of a text.
+    pub fn new(text: &[u8]) -> Label {
+        let mut label = [0; 16];
+        label.copy_from_slice(&blake3::hash(text).as_bytes()[..16]);
+        Label(label)
+    }
+}
+
+/// A message to be threaded. Rows come in the order of their numbers. A row has some hundred bytes, and 16 for each
+/// reference, of which [`limits::REFERENCES`] count.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ThreadRow<'a> {
+pub struct ThreadRow {
     /// Its sequence number or UID.
     pub number: u32,
     /// When it was sent; its internal date where it does not say.
     pub date: i64,
-    /// Its base subject, folded.
-    pub subject: Vec<u8>,
+    /// Its base subject, folded, unless that is empty.
+    pub subject: Option<Label>,
     /// Whether the subject is one of a reply or forward.
     pub is_reply: bool,
     /// Its Message-ID, if it has a valid one.
-    pub id: Option<Cow<'a, [u8]>>,
+    pub id: Option<Label>,
     /// The messages it refers to, oldest first.
-    pub references: Vec<Cow<'a, [u8]>>,
+    pub references: Box<[Label]>,
 }
 
-impl<'a> ThreadRow<'a> {
+impl ThreadRow {
     /// The row of a message.
-    pub fn new(number: u32, internal_date: i64, summary: &Summary<'a>) -> ThreadRow<'a> {
+    pub fn new(number: u32, internal_date: i64, summary: &Summary<'_>) -> ThreadRow {
         let mut subject = Vec::new();
         search::fold(summary.base_subject(), &mut subject);
         ThreadRow {
             number,
             date: summary.sent().map_or(internal_date, |sent| sent.seconds),
-            subject,
+            subject: (!subject.is_empty()).then(|| Label::new(&subject)),
             is_reply: summary.is_reply(),
-            id: own_id(summary),
+            id: own_id(summary).map(|id| Label::new(&id)),
             references: references(summary),
         }
     }
@@ -63,18 +77,16 @@ fn first_reference<'a>(summary: &Summary<'a>) -> Option<Cow<'a, [u8]>> {
     of("references").or_else(|| of("in-reply-to"))
 }
 
-fn references<'a>(summary: &Summary<'a>) -> Vec<Cow<'a, [u8]>> {
-    let mut found: Vec<_> = header::first(summary.header(), "references")
-        .map(|field| ids(field.value).collect())
-        .unwrap_or_default();
+fn references(summary: &Summary<'_>) -> Box<[Label]> {
+    let of = |name| header::first(summary.header(), name).into_iter().flat_map(|field| ids(field.value));
+    let mut found: Vec<Label> = of("references").map(|id| Label::new(&id)).collect();
     if found.is_empty() {
         // Only the first of In-Reply-To: others may be addresses (RFC 5256, section 3).
-        found
-            .extend(header::first(summary.header(), "in-reply-to").and_then(|field| ids(field.value).next()));
+        found.extend(of("in-reply-to").next().map(|id| Label::new(&id)));
     }
     let surplus = found.len().saturating_sub(limits::REFERENCES);
     found.drain(..surplus);
-    found
+    found.into()
 }
 
 /// The message ids of a field, without angles and quoting. Blanks inside are where a long field was broken.
@@ -171,18 +183,18 @@ impl Forest {
 }
 
 /// THREAD=ORDEREDSUBJECT: messages of one base subject, the oldest above the others.
-pub fn by_subject(rows: &[ThreadRow<'_>]) -> Forest {
+pub fn by_subject(rows: &[ThreadRow]) -> Forest {
     let mut order: Vec<usize> = (0..rows.len()).collect();
     order.sort_by_key(|row| (rows[*row].date, rows[*row].number));
     let mut forest = Forest::default();
-    let mut threads: HashMap<&[u8], usize> = HashMap::new();
+    let mut threads: HashMap<Option<Label>, usize> = HashMap::new();
     for row in order {
         let node = forest.nodes.len();
         forest.nodes.push(Node { row: Some(row), number: rows[row].number, ..Node::default() });
-        match threads.get(&rows[row].subject[..]) {
+        match threads.get(&rows[row].subject) {
             Some(root) => forest.adopt(*root, node),
             None => {
-                threads.insert(&rows[row].subject, node);
+                threads.insert(rows[row].subject, node);
                 forest.roots.push(node);
             }
         }
@@ -192,7 +204,7 @@ pub fn by_subject(rows: &[ThreadRow<'_>]) -> Forest {
 
 /// THREAD=REFERENCES. Messages that name their parent are placed first, then the gaps are filled from the longer
 /// lists of others, so the result does not depend on which of two messages came first. Costs O(references).
-pub fn by_references(rows: &[ThreadRow<'_>]) -> Forest {
+pub fn by_references(rows: &[ThreadRow]) -> Forest {
     let mut linker = Linker::new(rows);
     linker.link(rows);
     let mut forest = linker.forest;
@@ -204,17 +216,17 @@ pub fn by_references(rows: &[ThreadRow<'_>]) -> Forest {
 }
 
 /// Step 1: who answers whom.
-struct Linker<'a> {
+struct Linker {
     forest: Forest,
-    by_id: HashMap<&'a [u8], usize>,
+    by_id: HashMap<Label, usize>,
     /// The node of each row.
     nodes: Vec<usize>,
     /// Union-find over trees: two nodes of one tree lead to the same node. Keeps cycles out at next to no cost.
     leader: Vec<usize>,
 }
 
-impl<'a> Linker<'a> {
-    fn new(rows: &'a [ThreadRow<'_>]) -> Linker<'a> {
+impl Linker {
+    fn new(rows: &[ThreadRow]) -> Linker {
         let mut linker = Linker {
             forest: Forest::default(),
             by_id: HashMap::new(),
@@ -224,7 +236,7 @@ impl<'a> Linker<'a> {
         for (index, row) in rows.iter().enumerate() {
             let node = linker.node(Some(index), row.number);
             linker.nodes.push(node);
-            if let Some(id) = &row.id {
+            if let Some(id) = row.id {
                 // Of two messages with one id the second has none (RFC 5256, section 3).
                 linker.by_id.entry(id).or_insert(node);
             }
@@ -239,8 +251,8 @@ impl<'a> Linker<'a> {
         node
     }
 
-    fn named(&mut self, id: &'a [u8]) -> usize {
-        if let Some(node) = self.by_id.get(id) {
+    fn named(&mut self, id: Label) -> usize {
+        if let Some(node) = self.by_id.get(&id) {
             return *node;
         }
         let node = self.node(None, 0);
@@ -248,15 +260,15 @@ impl<'a> Linker<'a> {
         node
     }
 
-    fn link(&mut self, rows: &'a [ThreadRow<'_>]) {
+    fn link(&mut self, rows: &[ThreadRow]) {
         for (row, node) in rows.iter().zip(self.nodes.clone()) {
             if let Some(last) = row.references.last() {
-                let parent = self.named(last);
+                let parent = self.named(*last);
                 self.place(parent, node);
             }
         }
         for row in rows {
-            let chain: Vec<usize> = row.references.iter().map(|id| self.named(id)).collect();
+            let chain: Vec<usize> = row.references.iter().map(|id| self.named(*id)).collect();
             chain.windows(2).for_each(|pair| self.place(pair[0], pair[1]));
         }
     }
@@ -314,7 +326,7 @@ fn prune(forest: &mut Forest) {
 }
 
 /// Steps 4 and 6: siblings by date, then number; a dummy by its first child.
-fn sort_siblings(forest: &mut Forest, rows: &[ThreadRow<'_>]) {
+fn sort_siblings(forest: &mut Forest, rows: &[ThreadRow]) {
     let key = |forest: &Forest, node: usize| forest.front(node).map(|row| (rows[row].date, rows[row].number));
     for node in 0..forest.nodes.len() {
         let mut children = std::mem::take(&mut forest.nodes[node].children);
@@ -328,14 +340,11 @@ fn sort_siblings(forest: &mut Forest, rows: &[ThreadRow<'_>]) {
 }
 
 /// Step 5: threads of one base subject become one.
-fn merge_subjects(forest: &mut Forest, rows: &[ThreadRow<'_>]) {
-    let subject = |forest: &Forest, root: usize| {
-        let row = &rows[forest.front(root)?];
-        (!row.subject.is_empty()).then(|| row.subject.clone())
-    };
+fn merge_subjects(forest: &mut Forest, rows: &[ThreadRow]) {
+    let subject = |forest: &Forest, root: usize| rows[forest.front(root)?].subject;
     let is_reply =
         |forest: &Forest, root: usize| forest.nodes[root].row.is_some_and(|row| rows[row].is_reply);
-    let mut table: BTreeMap<Vec<u8>, usize> = BTreeMap::new();
+    let mut table: HashMap<Label, usize> = HashMap::new();
     for root in forest.roots.clone() {
         let Some(subject) = subject(forest, root) else { continue };
         let entry = table.entry(subject).or_insert(root);

@@ -7,7 +7,7 @@ use postmerge::store::BodyWriter;
 use super::done::{Done, Failed, Reply};
 use super::mailboxes::named;
 use super::store::keywords;
-use super::{Kind, Running, Session, State};
+use super::{Kind, Running, Session};
 use crate::grammar::{
     Append, AppendItem, Code, Item, MessageHead, MessageSet, NumberSet, Numbering, SequenceNumber, Tag,
 };
@@ -117,9 +117,15 @@ impl Session {
 
     fn end_append(&mut self, run: &mut AppendRun) -> Result<Done, Failed> {
         let replica = self.replica()?.clone();
-        let messages = std::mem::take(&mut run.messages);
+        let mut messages = std::mem::take(&mut run.messages);
         let blobs: Vec<_> = messages.iter().map(|message| message.body).collect();
-        let added = match replica.append_all(&run.to, messages) {
+        let old = run.replaces.and_then(|uid| Some((self.selected().ok()?.seen, uid, messages.pop()?)));
+        let replaces = old.is_some();
+        let added = match old {
+            Some((seen, uid, message)) => replica.replace(seen, uid, &run.to, message),
+            None => replica.append_all(&run.to, messages),
+        };
+        let added = match added {
             // It was there when the command began.
             Err(error) if is_missing(&error) => {
                 return Ok(Done::no(Code::TryCreate, "the mailbox was deleted meanwhile"));
@@ -131,13 +137,12 @@ impl Session {
         let uids =
             NumberSet::from_numbers(added.messages.iter().filter_map(|message| message.uid).map(Uid::value));
         let reply = added.into.map_or(Reply::None, |into| Reply::Appended(into.uid_validity, uids));
-        let Some(replaced) = run.replaces else { return Ok(Done::ok_with(reply, "added")) };
-        // RFC 8508, section 3.4: the new message is told first, then the old one goes.
+        if !replaces {
+            return Ok(Done::ok_with(reply, "added"));
+        }
+        // RFC 8508, section 3.4: the new message is told first, then that the old one is gone.
         self.out.status(None, crate::grammar::Condition::Ok, reply.code(), "added");
         self.tell(false, false)?;
-        if let State::Selected(account, selected) = &self.state {
-            account.replica().expunge(selected.seen, &[replaced])?;
-        }
         self.tell(true, true)?;
         Ok(Done::ok("replaced"))
     }

@@ -12,7 +12,7 @@ use postmerge::store::BodyReader;
 use postmerge::uid::{KeywordChange, Shown};
 
 use super::done::{Done, Failed};
-use super::select::{HIGHEST_UID, hidden, uncounted};
+use super::resync::{HIGHEST_UID, hidden, uncounted};
 use super::selected::Selected;
 use super::{OUTPUT, Running, Session, State};
 use crate::grammar::{
@@ -109,7 +109,7 @@ impl Session {
         let replica = account.replica();
         let snapshot = replica.snapshot_of(selected.seen.mailbox)?;
         if let Some(since) = fetch.changed_since {
-            let changes = snapshot.changed_since(selected.seen.mailbox, since)?;
+            let changes = snapshot.uids_changed_since(selected.seen.mailbox, since)?;
             if fetch.vanished {
                 let vanished = match &changes {
                     Some(changes) => NumberSet::from_numbers(changes.vanished.iter().map(|uid| uid.value())),
@@ -123,8 +123,7 @@ impl Session {
                 self.out.vanished(true, &vanished);
             }
             if let Some(changes) = changes {
-                let changed =
-                    NumberSet::from_numbers(changes.changed.iter().map(|message| message.uid.value()));
+                let changed = NumberSet::from_numbers(changes.shown.iter().map(|uid| uid.value()));
                 targets.retain(|(_, uid)| changed.contains(*uid));
             }
         }

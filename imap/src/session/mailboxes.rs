@@ -1,7 +1,5 @@
 //! What makes, names and removes mailboxes, and STATUS (RFC 9051, sections 6.3.4 to 6.3.11).
 
-use std::collections::BTreeSet;
-
 use postmerge::blob::BlobId;
 use postmerge::mailbox::{MailboxName, SpecialUse, Uid};
 use postmerge::replica::{Replica, Snapshot};
@@ -49,30 +47,7 @@ impl Session {
 
     pub(super) fn rename(&mut self, from: MailboxArg, to: MailboxArg) -> Result<Done, Failed> {
         let (from, to) = (named(from)?, named(to)?);
-        let replica = self.replica()?;
-        let snapshot = replica.snapshot()?;
-        let implied = match snapshot.find(&from)? {
-            Some(_) => Vec::new(),
-            None => outermost_below(&from, snapshot.mailboxes()?),
-        };
-        if implied.is_empty() {
-            replica.rename_mailbox(&from, &to)?;
-            return Ok(Done::ok("renamed"));
-        }
-        // RFC 3501, section 6.3.5: what is below a name goes with it, and a name may be all that there is of a level.
-        let mut renames = Vec::with_capacity(implied.len());
-        for (name, rest) in implied {
-            let target: MailboxName = format!("{to}/{rest}")
-                .parse()
-                .map_err(|error| Failed::No(Some(Code::Cannot), format!("{to}/{rest}: {error}")))?;
-            if snapshot.find(&to)?.is_some() || snapshot.find(&target)?.is_some() {
-                return Ok(Done::no(Code::AlreadyExists, "a mailbox is called so already"));
-            }
-            renames.push((name, target));
-        }
-        for (name, target) in &renames {
-            replica.rename_mailbox(name, target)?;
-        }
+        self.replica()?.rename_mailbox(&from, &to)?;
         Ok(Done::ok("renamed"))
     }
 
@@ -103,20 +78,6 @@ impl Session {
         self.out.mailbox_status(&mailbox.name, &values);
         Ok(())
     }
-}
-
-/// The mailboxes below a name that are below no other one of them, and what stands after the name in theirs.
-fn outermost_below(name: &MailboxName, mailboxes: Vec<Mailbox>) -> Vec<(MailboxName, String)> {
-    let mut below: Vec<(MailboxName, String)> = mailboxes
-        .into_iter()
-        .filter_map(|mailbox| {
-            let rest = mailbox.name.below(name)?.to_owned();
-            Some((mailbox.name, rest))
-        })
-        .collect();
-    let names: BTreeSet<String> = below.iter().map(|(_, rest)| rest.clone()).collect();
-    below.retain(|(_, rest)| !rest.match_indices('/').any(|(at, _)| names.contains(&rest[..at])));
-    below
 }
 
 /// The sum of RFC822.SIZE (RFC 8438). Costs about 15 µs a message: sizes with CRLF stand in the summaries.

@@ -14,10 +14,9 @@ use super::done::{Done, Failed, Reply};
 use super::selected::Selected;
 use super::{Running, Session, State};
 use crate::grammar::{
-    Code, ESearch, Found, NumberSet, Numbering, Search, SearchReturn, Sort, SortCriterion, Tag, Thread,
-    ThreadAlgorithm,
+    Code, ESearch, Found, NumberSet, Numbering, Search, SearchReturn, Sort, Tag, Thread, ThreadAlgorithm,
 };
-use crate::message::{self, SortRow, Summary, ThreadRow};
+use crate::message::{self, Sorter, Summary, ThreadRow};
 use crate::summaries::{BATCH, summaries, unreadable};
 
 /// A SEARCH, SORT or THREAD under way.
@@ -34,24 +33,51 @@ pub(super) struct SearchRun {
 
 enum Answer {
     Search(Option<SearchReturn>),
-    Sort(Option<SearchReturn>, Vec<SortCriterion>),
-    Thread(ThreadAlgorithm),
+    /// Has a row for each hit.
+    Sort(Option<SearchReturn>, Sorter),
+    /// So has this.
+    Thread(ThreadAlgorithm, Vec<ThreadRow>),
 }
 
-/// A message that was found, with what ordering it takes.
+impl Answer {
+    fn needs_summary(&self) -> bool {
+        !matches!(self, Answer::Search(_))
+    }
+
+    /// Notes what putting a hit in its place takes, and no more of it: a sender can make the summary as large as he
+    /// likes. Without the body there is only the internal date to go by.
+    fn note(&mut self, number: u32, internal_date: i64, summary: Option<&[u8]>) {
+        let empty;
+        let summary = match summary.and_then(|bytes| Summary::read(bytes).ok()) {
+            Some(summary) => summary,
+            None => {
+                empty = message::make(std::io::empty()).unwrap_or_default();
+                let Ok(summary) = Summary::read(&empty) else { return };
+                summary
+            }
+        };
+        match self {
+            Answer::Search(_) => {}
+            Answer::Sort(_, sorter) => sorter.add(&summary, internal_date),
+            Answer::Thread(_, rows) => rows.push(ThreadRow::new(number, internal_date, &summary)),
+        }
+    }
+}
+
+/// A message that was found.
+#[derive(Clone, Copy)]
 struct Hit {
     seq: u32,
     uid: u32,
     modseq: ModSeq,
-    internal_date: i64,
-    summary: Option<Vec<u8>>,
 }
 
 impl Hit {
-    /// What is known of the body; where it is not here, what is known of an empty one.
-    fn summary_or<'a>(&'a self, empty: &'a [u8]) -> Option<Summary<'a>> {
-        let bytes = self.summary.as_deref().unwrap_or(empty);
-        Summary::read(bytes).or_else(|_| Summary::read(empty)).ok()
+    fn number(&self, numbering: Numbering) -> u32 {
+        match numbering {
+            Numbering::Sequence => self.seq,
+            Numbering::Uid => self.uid,
+        }
     }
 }
 
@@ -63,12 +89,12 @@ impl Session {
 
     pub(super) fn sort(&mut self, tag: Tag, sort: Sort) -> Result<Done, Failed> {
         let Sort { numbering, returns, by, criteria } = sort;
-        self.begin_search(tag, numbering, criteria, Answer::Sort(returns, by))
+        self.begin_search(tag, numbering, criteria, Answer::Sort(returns, Sorter::new(&by)))
     }
 
     pub(super) fn thread(&mut self, tag: Tag, thread: Thread) -> Result<Done, Failed> {
         let Thread { numbering, algorithm, criteria } = thread;
-        self.begin_search(tag, numbering, criteria, Answer::Thread(algorithm))
+        self.begin_search(tag, numbering, criteria, Answer::Thread(algorithm, Vec::new()))
     }
 
     fn begin_search(
@@ -136,7 +162,7 @@ impl SearchRun {
         let wanted: Vec<(u32, u32)> = self.targets.drain(..self.targets.len().min(BATCH)).collect();
         let messages = super::fetch::read(&snapshot, selected.seen.mailbox, &wanted)?;
         drop(snapshot);
-        let needs_summary = self.program.needs_summary() || !matches!(self.answer, Answer::Search(_));
+        let needs_summary = self.program.needs_summary() || self.answer.needs_summary();
         let mut summaries = match needs_summary {
             true => {
                 let blobs: Vec<BlobId> = messages.iter().map(|(_, message)| message.blob).collect();
@@ -148,13 +174,14 @@ impl SearchRun {
             let summary = summaries.next().flatten();
             match self.judge(replica, seq, &message, summary.as_deref())? {
                 Some(false) => {}
-                Some(true) => self.hits.push(Hit {
-                    seq,
-                    uid: message.uid.value(),
-                    modseq: message.modseq,
-                    internal_date: message.internal_date,
-                    summary: summary.filter(|_| !matches!(self.answer, Answer::Search(_))),
-                }),
+                Some(true) => {
+                    let hit = Hit { seq, uid: message.uid.value(), modseq: message.modseq };
+                    if self.answer.needs_summary() {
+                        let number = hit.number(self.numbering);
+                        self.answer.note(number, message.internal_date, summary.as_deref());
+                    }
+                    self.hits.push(hit);
+                }
                 None => self.unknown += 1,
             }
         }
@@ -192,10 +219,7 @@ impl SearchRun {
 
     fn answer(&mut self, selected: &mut Selected, rev2: bool, out: &mut crate::grammar::Responses) {
         let hits = std::mem::take(&mut self.hits);
-        let number = |hit: &Hit| match self.numbering {
-            Numbering::Sequence => hit.seq,
-            Numbering::Uid => hit.uid,
-        };
+        let number = |hit: &Hit| hit.number(self.numbering);
         let modseq = |hits: &mut dyn Iterator<Item = &Hit>| {
             hits.map(|hit| hit.modseq)
                 .max_by_key(|modseq| modseq.value())
@@ -208,8 +232,8 @@ impl SearchRun {
                 save(&returns, &hits, selected);
                 extended(&self.tag, self.numbering, &returns, &hits, &number, &modseq, false, out);
             }
-            Answer::Sort(returns, by) => {
-                let sorted = sorted(hits, by);
+            Answer::Sort(returns, sorter) => {
+                let sorted: Vec<Hit> = sorter.order().into_iter().map(|at| hits[at]).collect();
                 match returns {
                     None => out.sort(sorted.iter().map(number), modseq(&mut sorted.iter())),
                     Some(returns) => {
@@ -218,19 +242,10 @@ impl SearchRun {
                     }
                 }
             }
-            Answer::Thread(algorithm) => {
-                // A message whose body is not here is a thread of its own.
-                let empty = message::make(std::io::empty()).unwrap_or_default();
-                let rows: Vec<ThreadRow<'_>> = hits
-                    .iter()
-                    .filter_map(|hit| {
-                        let summary = hit.summary_or(&empty)?;
-                        Some(ThreadRow::new(number(hit), hit.internal_date, &summary))
-                    })
-                    .collect();
+            Answer::Thread(algorithm, rows) => {
                 let forest = match algorithm {
-                    ThreadAlgorithm::OrderedSubject => message::by_subject(&rows),
-                    ThreadAlgorithm::References => message::by_references(&rows),
+                    ThreadAlgorithm::OrderedSubject => message::by_subject(rows),
+                    ThreadAlgorithm::References => message::by_references(rows),
                 };
                 let mut lists = Vec::new();
                 forest.put(&mut lists);
@@ -301,21 +316,4 @@ fn extended(
         partial: part.map(|(range, _)| (range, found)),
         mod_seq: highest,
     });
-}
-
-/// The messages in the order asked for. One whose body is not here has only its internal date to go by.
-fn sorted(hits: Vec<Hit>, by: &[SortCriterion]) -> Vec<Hit> {
-    let empty = message::make(std::io::empty()).unwrap_or_default();
-    let order = {
-        let rows: Vec<SortRow<'_>> = hits
-            .iter()
-            .filter_map(|hit| {
-                let summary = hit.summary_or(&empty)?;
-                Some(SortRow { summary, internal_date: hit.internal_date })
-            })
-            .collect();
-        message::sort(&rows, by)
-    };
-    let mut hits: Vec<Option<Hit>> = hits.into_iter().map(Some).collect();
-    order.into_iter().filter_map(|at| hits.get_mut(at)?.take()).collect()
 }

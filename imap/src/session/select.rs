@@ -1,22 +1,18 @@
-//! SELECT, EXAMINE, CLOSE and UNSELECT (RFC 9051, sections 6.3.2, 6.3.3, 6.4.1 and 6.4.2; RFC 7162, section 3.2.5).
+//! SELECT and EXAMINE (RFC 9051, sections 6.3.2 and 6.3.3).
 
-use postmerge::mailbox::{MailboxId, Uid};
-use postmerge::replica::Snapshot;
+use postmerge::mailbox::Uid;
 use postmerge::uid::Mailbox;
 
 use super::done::{Done, Failed, Reply};
 use super::mailboxes::named;
-use super::selected::{Selected, put_flags};
-use super::{Session, State};
-use crate::grammar::{Attribute, Code, Condition, Listing, NumberSet, Qresync, Select};
+use super::resync::ResyncRun;
+use super::selected::Selected;
+use super::{Running, Session, State};
+use crate::grammar::{Attribute, Code, Condition, Listing, Select, Tag};
 use crate::view::View;
 
-/// UIDs stay below this; past it a mailbox starts a new epoch (`docs/uids.md`). A client that comes from another server of
-/// the account may know any of them.
-pub(super) const HIGHEST_UID: u32 = 1 << 31;
-
 impl Session {
-    pub(super) fn select(&mut self, select: Select, read_only: bool) -> Result<Done, Failed> {
+    pub(super) fn select(&mut self, tag: &Tag, select: Select, read_only: bool) -> Result<Done, Failed> {
         if select.qresync.is_some() && !self.enabled.qresync {
             return Ok(Done::bad("QRESYNC must be enabled first"));
         }
@@ -29,15 +25,20 @@ impl Session {
         let account = self.account()?.clone();
         let (snapshot, mailbox) = account.replica().open_mailbox(&name)?;
         let view = View::new(account.uids(&snapshot, &mailbox)?);
-        let mut selected = Box::new(Selected::new(&mailbox, view, read_only));
+        let selected = Box::new(Selected::new(&mailbox, view, read_only));
+        let known = select.qresync.filter(|known| known.uid_validity == mailbox.uid_validity);
+        let resync = known.map(|known| {
+            ResyncRun::new(tag.clone(), &snapshot, &mailbox, &known, &selected.view).map(Box::new)
+        });
+        let resync = resync.transpose()?;
         self.put_mailbox(&mailbox, &selected);
-        if let Some(known) = select.qresync.filter(|known| known.uid_validity == mailbox.uid_validity) {
-            self.resync(&snapshot, &mailbox, &known, &mut selected)?;
-        }
         self.state = State::Selected(account, selected);
-        Ok(match read_only {
-            true => Done::Ok(Reply::Plain(Code::ReadOnly), "selected, to be read only".into()),
-            false => Done::Ok(Reply::Plain(Code::ReadWrite), "selected".into()),
+        Ok(match resync {
+            None => selected_as(read_only),
+            Some(run) => {
+                self.running = Some(Running::Resync(run));
+                Done::Runs
+            }
         })
     }
 
@@ -64,43 +65,6 @@ impl Session {
         }
     }
 
-    /// Tells a client what it does not know (RFC 7162, section 3.2.5.1): first what vanished, then what changed. A
-    /// mod-sequence of another history says nothing of what the client knows, so it is told everything.
-    fn resync(
-        &mut self,
-        snapshot: &Snapshot,
-        mailbox: &Mailbox,
-        known: &Qresync,
-        selected: &mut Selected,
-    ) -> Result<(), Failed> {
-        let wanted = known.known_uids.as_ref().map(|uids| uids.resolve(HIGHEST_UID));
-        let (vanished, changed) = match snapshot.changed_since(mailbox.id, known.mod_seq)? {
-            Some(changes) => {
-                let vanished = changes.vanished.iter().map(|uid| uid.value());
-                (NumberSet::from_numbers(vanished), changes.changed)
-            }
-            None => {
-                let all = snapshot.messages(mailbox.id, Uid::FIRST, usize::MAX)?;
-                (hidden(snapshot, mailbox.id)?, all)
-            }
-        };
-        let vanished = match &wanted {
-            Some(wanted) => vanished.intersection(wanted),
-            None => vanished,
-        };
-        self.out.vanished(true, &vanished);
-        selected.name_keywords(&changed, &mut self.out);
-        for message in &changed {
-            let uid = message.uid.value();
-            if wanted.as_ref().is_none_or(|wanted| wanted.contains(uid))
-                && let Some(seq) = selected.view.seq(uid)
-            {
-                put_flags(&mut self.out, seq, message, self.enabled, true);
-            }
-        }
-        Ok(())
-    }
-
     /// Forgets the selected mailbox.
     pub(super) fn deselect(&mut self) -> Option<Box<Selected>> {
         match std::mem::replace(&mut self.state, State::NotAuthenticated) {
@@ -116,24 +80,10 @@ impl Session {
     }
 }
 
-/// Those UIDs of a set that the client does not count. One that it counts must vanish with its sequence number, so never
-/// by VANISHED (EARLIER) (RFC 7162, section 3.2.10).
-pub(super) fn uncounted(set: &NumberSet, view: &View) -> NumberSet {
-    let mut ranges = Vec::new();
-    for range in set.ranges() {
-        let (mut first, last) = range.into_inner();
-        for (_, uid) in view.by_uid(first..=last) {
-            ranges.extend((first < uid).then_some(first..=uid - 1));
-            first = uid + 1;
-        }
-        ranges.extend((first <= last).then_some(first..=last));
+/// The answer to a SELECT or EXAMINE that succeeded.
+pub(super) fn selected_as(read_only: bool) -> Done {
+    match read_only {
+        true => Done::Ok(Reply::Plain(Code::ReadOnly), "selected, to be read only".into()),
+        false => Done::Ok(Reply::Plain(Code::ReadWrite), "selected".into()),
     }
-    NumberSet::from_ranges(ranges)
-}
-
-/// UIDs that are not shown, up to the highest that a client of any server of the account can know.
-pub(super) fn hidden(snapshot: &Snapshot, mailbox: MailboxId) -> Result<NumberSet, Failed> {
-    let highest = Uid::new(HIGHEST_UID).expect("not 0");
-    let ranges = snapshot.hidden(mailbox, highest)?;
-    Ok(NumberSet::from_ranges(ranges.into_iter().map(|(first, last)| first.value()..=last.value())))
 }

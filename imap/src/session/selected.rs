@@ -8,7 +8,7 @@ use postmerge::uid::{Mailbox, Seen, Shown};
 
 use super::done::Failed;
 use super::{Enabled, Session, State};
-use crate::grammar::{Code, Condition, FetchRow, MessageSet, NumberSet, Numbering, Responses};
+use crate::grammar::{Code, Condition, MessageSet, NumberSet, Numbering, Responses};
 use crate::view::{self, OutOfOrder, Update, View};
 
 /// Keywords that FLAGS names at most: clients hold each of them, and no person uses more.
@@ -72,8 +72,8 @@ impl Selected {
     }
 
     /// Notes that the client knows a message as of this mod-sequence: it was answered so.
-    pub(super) fn knows(&mut self, message: &Shown) {
-        self.known.insert(message.uid.value(), message.modseq.value());
+    pub(super) fn knows(&mut self, uid: Uid, modseq: ModSeq) {
+        self.known.insert(uid.value(), modseq.value());
     }
 
     /// Names new keywords in FLAGS before a message shows them (RFC 9051, section 7.3.5).
@@ -82,8 +82,13 @@ impl Selected {
         messages: impl IntoIterator<Item = &'a Shown>,
         out: &mut Responses,
     ) {
+        self.name(messages.into_iter().flat_map(|message| &message.keywords), out);
+    }
+
+    /// The same for the keywords themselves.
+    pub(super) fn name<'a>(&mut self, keywords: impl IntoIterator<Item = &'a Keyword>, out: &mut Responses) {
         let mut fresh = false;
-        for keyword in messages.into_iter().flat_map(|message| &message.keywords) {
+        for keyword in keywords {
             if !self.flags.contains(keyword) && self.flags.len() < MAX_NAMED {
                 fresh |= self.flags.insert(keyword.clone());
             }
@@ -203,34 +208,34 @@ impl Session {
 
 /// FETCH with the flags of a message, and what a client that knows CONDSTORE or QRESYNC wants with them.
 pub(super) fn put_flags(out: &mut Responses, seq: u32, message: &Shown, enabled: Enabled, with_uid: bool) {
-    let mut row = row(out, seq, message, enabled, with_uid);
-    row.flags(&message.keywords);
-    if enabled.condstore {
-        row.mod_seq(message.modseq);
-    }
-    row.end();
+    let (flags, modseq) = (Some(&message.keywords), enabled.condstore.then_some(message.modseq));
+    Line { seq, uid: message.uid, flags, modseq }.put(out, enabled, with_uid);
 }
 
-/// FETCH with the mod-sequence of a message whose flags the client knows.
-pub(super) fn put_modseq(out: &mut Responses, seq: u32, message: &Shown, enabled: Enabled, with_uid: bool) {
-    let mut row = row(out, seq, message, enabled, with_uid);
-    row.mod_seq(message.modseq);
-    row.end();
+/// What a FETCH response that the client did not ask for tells of a message.
+pub(super) struct Line<'a> {
+    pub(super) seq: u32,
+    pub(super) uid: Uid,
+    pub(super) flags: Option<&'a BTreeSet<Keyword>>,
+    pub(super) modseq: Option<ModSeq>,
 }
 
-fn row<'a>(
-    out: &'a mut Responses,
-    seq: u32,
-    message: &Shown,
-    enabled: Enabled,
-    with_uid: bool,
-) -> FetchRow<'a> {
-    if enabled.uid_only {
-        return out.uid_fetch(message.uid);
+impl Line<'_> {
+    /// Writes it, with the UID if the client counts on that or knows messages by nothing else.
+    pub(super) fn put(&self, out: &mut Responses, enabled: Enabled, with_uid: bool) {
+        let mut row = match enabled.uid_only {
+            true => out.uid_fetch(self.uid),
+            false => out.fetch(self.seq),
+        };
+        if with_uid && !enabled.uid_only {
+            row.uid(self.uid);
+        }
+        if let Some(flags) = self.flags {
+            row.flags(flags);
+        }
+        if let Some(modseq) = self.modseq {
+            row.mod_seq(modseq);
+        }
+        row.end();
     }
-    let mut row = out.fetch(seq);
-    if with_uid {
-        row.uid(message.uid);
-    }
-    row
 }

@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use postmerge::mailbox::MailboxName;
+use postmerge::replica::NewMessage;
+use postmerge_imap::OUTPUT;
 
 use crate::client::{Client, home};
 
@@ -50,4 +52,46 @@ fn who_is_silent_hears_the_news_and_at_last_goodbye() {
     assert_eq!(client.wait(Duration::from_secs(30 * 60)), "");
     let bye = client.wait(Duration::from_secs(5 * 60));
     assert!(bye.starts_with("* BYE ") && client.closed, "{bye}");
+}
+
+/// The most that one step says, in bytes, and how many lines all of them say, tagged one included.
+fn said(client: &mut Client, command: &str) -> (usize, usize) {
+    client.session.receive(format!("t {command}\r\n").as_bytes(), client.now);
+    let (mut most, mut heard) = (0, String::new());
+    while let Some(step) = client.step() {
+        most = most.max(step.len());
+        heard.push_str(&step);
+    }
+    let last = heard.lines().last().unwrap_or_default();
+    assert!(last.starts_with("t OK"), "{command}: {last}");
+    (most, heard.lines().count())
+}
+
+#[test]
+fn answers_about_thousands_of_messages_come_in_steps() {
+    const COUNT: usize = 3000;
+    let home = home();
+    let (body, _) = home.replica.put_body(MESSAGE.as_bytes()).unwrap();
+    let one = NewMessage { body, keywords: Default::default(), internal_date: None };
+    home.replica.append_all(&MailboxName::inbox(), vec![one; COUNT]).unwrap();
+    let mut client = Client::login(&home.account);
+    client.ok("ENABLE QRESYNC");
+    client.ok("SELECT INBOX");
+    // Every second one goes, so that what vanished is many ranges.
+    let odd: Vec<String> = (1..=COUNT).step_by(2).map(|uid| uid.to_string()).collect();
+    client.ok(&format!("UID STORE {} +FLAGS.SILENT (\\Deleted)", odd.join(",")));
+    client.ok("EXPUNGE");
+    let long = "k".repeat(90);
+    let (most, lines) = said(&mut client, &format!("STORE 1:* +FLAGS ({long})"));
+    assert!(most < OUTPUT + 1024, "{most}");
+    // FLAGS and PERMANENTFLAGS, and the tagged one.
+    assert_eq!(lines, COUNT / 2 + 3);
+    let mailbox = home.replica.mailbox(&MailboxName::inbox()).unwrap();
+    let own = mailbox.highest_modseq.value();
+    for modseq in [own & 0xffff | 1 << 16, own ^ 1] {
+        let select = format!("SELECT INBOX (QRESYNC ({} {modseq}))", mailbox.uid_validity);
+        let (most, lines) = said(&mut client, &select);
+        assert!(most < OUTPUT + 1024, "{modseq}: {most}");
+        assert!((COUNT / 2 + 8..COUNT / 2 + 20).contains(&lines), "{modseq}: {lines}");
+    }
 }

@@ -65,8 +65,8 @@ impl Account {
         Ok((id, written))
     }
 
-    /// Gives a mailbox, and all below it, another name. INBOX stays: its messages move into a new mailbox instead
-    /// (RFC 9051, section 6.3.6).
+    /// Gives a mailbox, and all below it, another name. The name may be one that only those below imply. INBOX stays: its
+    /// messages move into a new mailbox instead (RFC 9051, section 6.3.6).
     pub fn rename_mailbox(
         &mut self,
         tables: &mut impl TablesMut,
@@ -74,8 +74,8 @@ impl Account {
         from: &MailboxName,
         to: &MailboxName,
     ) -> Result<Written, AccountError> {
-        let id =
-            self.view(tables).find(from)?.ok_or_else(|| AccountError::NoMailbox { name: from.clone() })?;
+        let id = self.view(tables).find(from)?;
+        let missing = || AccountError::NoMailbox { name: from.clone() };
         if to.is_inbox() {
             return Err(AccountError::Inbox);
         }
@@ -84,15 +84,37 @@ impl Account {
         }
         if from.is_inbox() {
             let (target, mut written) = self.create_mailbox(tables, time, to, None)?;
-            let entries = self.view(tables).entries_of(id)?;
+            let entries = self.view(tables).entries_of(id.ok_or_else(missing)?)?;
             for part in entries.chunks(Account::MAX_BATCH) {
                 written.append(self.move_to(tables, time, part, target)?);
             }
             return Ok(written);
         }
         let mailboxes = all_mailboxes(tables)?;
+        let renames = self.renames(tables, &mailboxes, from, to)?;
+        if renames.is_empty() {
+            return Err(missing());
+        }
+        self.write(tables, time, |writer| {
+            for (id, name, epoch) in &renames {
+                writer.rename_mailbox(*id, name);
+                if *epoch > mailboxes[id].epoch {
+                    writer.epoch(*id, *epoch);
+                }
+            }
+        })
+    }
+
+    /// The mailboxes that are or stand below `from`, with the name and the epoch that each gets.
+    fn renames(
+        &self,
+        tables: &impl Tables,
+        mailboxes: &BTreeMap<MailboxId, MailboxRow>,
+        from: &MailboxName,
+        to: &MailboxName,
+    ) -> Result<Vec<(MailboxId, MailboxName, u32)>, AccountError> {
         let mut renames = Vec::new();
-        for (id, row) in &mailboxes {
+        for (id, row) in mailboxes {
             let Some(display) = &row.display else { continue };
             let below = display.below(from);
             if display != from && below.is_none() {
@@ -109,16 +131,10 @@ impl Account {
             if below.is_some() && self.view(tables).find(&name)?.is_some() {
                 return Err(AccountError::Exists { name });
             }
-            renames.push((*id, name.clone(), self.epoch_after_rename(tables, &mailboxes, *id, row, &name)?));
+            let epoch = self.epoch_after_rename(tables, mailboxes, *id, row, &name)?;
+            renames.push((*id, name, epoch));
         }
-        self.write(tables, time, |writer| {
-            for (id, name, epoch) in &renames {
-                writer.rename_mailbox(*id, name);
-                if *epoch > mailboxes[id].epoch {
-                    writer.epoch(*id, *epoch);
-                }
-            }
-        })
+        Ok(renames)
     }
 
     /// Expunges what is in a mailbox and sets its tombstone. What others put into it meanwhile stays in sight.

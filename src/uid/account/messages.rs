@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 
 use super::{Account, AccountError, Written, limit};
 use crate::mailbox::{
-    Change, EntryId, Keyword, MailboxId, Message, Nonce, Origin, Pack, PackId, Place, Placement, Places, Uid,
-    UidRecord, Writer,
+    Change, EntryId, Keyword, MailboxId, Message, ModSeq, Nonce, Origin, Pack, PackId, Place, Placement,
+    Places, Uid, UidRecord, Writer,
 };
 use crate::uid::claims::top;
 use crate::uid::lane::{Block, Lane};
@@ -34,7 +34,8 @@ pub enum KeywordChange {
 }
 
 impl Account {
-    /// The messages that a caller means by UIDs it has seen, in its order. UIDs that show nothing any more are passed over. Fails if the mailbox has another UIDVALIDITY now.
+    /// The messages that a caller means by UIDs it has seen, in its order. UIDs that show nothing any more are passed over.
+    /// Fails if the mailbox has another UIDVALIDITY now.
     pub fn resolve(
         &self,
         tables: &impl Tables,
@@ -47,11 +48,7 @@ impl Account {
             let (name, seen, now) = (now.name, seen.uid_validity, now.uid_validity);
             return Err(AccountError::UidValidity { name, seen, now });
         }
-        let mut messages = Vec::with_capacity(uids.len());
-        for uid in uids {
-            messages.extend(view.message(seen.mailbox, *uid)?);
-        }
-        Ok(messages)
+        Ok(view.messages_of(seen.mailbox, uids)?)
     }
 
     /// Adds messages to a mailbox under ids that nobody else can have: a delivery, an APPEND.
@@ -63,21 +60,37 @@ impl Account {
         messages: Vec<Message>,
     ) -> Result<(Vec<EntryId>, Written), AccountError> {
         limit("messages", messages.len(), Account::MAX_BATCH)?;
-        let keywords = messages.iter().map(|message| message.keywords.len()).max().unwrap_or(0);
-        limit("keywords of one message", keywords, Pack::MAX_KEYWORDS)?;
+        limit_keywords(&messages)?;
         let (mut entries, mut written) = (Vec::with_capacity(messages.len()), Written::default());
         for part in parts(&messages, Pack::MAX_MESSAGES, CHANGE_BYTES, weight) {
             let space = self.space(tables, mailbox)?;
             written.append(self.write(tables, time, |writer| {
-                let origin = Origin::Arrived { salt: writer.salt() };
-                let pack = Pack { mailbox, origin, messages: part.to_vec() };
-                let id = writer.pack(&pack);
-                let new: Vec<EntryId> = (0..part.len()).map(|index| pack.entry_id(id, index)).collect();
-                space.claim(writer, &initial(id, &new));
-                entries.extend(new);
+                entries.extend(space.put_arrived(writer, part.to_vec()));
             })?);
         }
         Ok((entries, written))
+    }
+
+    /// Adds a message to a mailbox and expunges another one, wherever that is, in one change. One that is expunged already
+    /// stays so.
+    pub fn replace(
+        &mut self,
+        tables: &mut impl TablesMut,
+        time: i64,
+        old: EntryId,
+        mailbox: MailboxId,
+        message: Message,
+    ) -> Result<(Vec<EntryId>, Written), AccountError> {
+        let message = vec![message];
+        limit_keywords(&message)?;
+        let visible = self.visible(tables, &[old])?;
+        let space = self.space(tables, mailbox)?;
+        let mut new = Vec::new();
+        let written = self.write(tables, time, |writer| {
+            new = space.put_arrived(writer, message);
+            visible.iter().for_each(|(entry, _)| writer.place(*entry, None));
+        })?;
+        Ok((new, written))
     }
 
     /// Copies messages into a mailbox, with their keywords. Bodies are shared.
@@ -140,30 +153,80 @@ impl Account {
     ) -> Result<Written, AccountError> {
         limit("messages", entries.len(), Account::MAX_BATCH)?;
         let visible = self.visible(tables, entries)?;
-        let edits: Vec<Edit> = visible.iter().map(|(entry, row)| self.edit(*entry, row, change)).collect();
-        let mut written = Written::default();
-        // An operation has more than 32 bytes, so that the bytes bound the operations too.
-        for part in parts(&edits, Account::MAX_BATCH, Change::MAX_OPS * 32, Edit::bytes) {
-            written
-                .append(self.write(tables, time, |writer| part.iter().for_each(|edit| edit.write(writer)))?);
-        }
-        Ok(written)
+        let edit = |(entry, row): &(EntryId, EntryRow)| self.edit(tables, *entry, &row.keywords, change);
+        let edits: Vec<Edit> = visible.iter().map(edit).collect::<Result<_, _>>()?;
+        self.write_edits(tables, time, &edits, |_, _| {})
     }
 
-    fn edit(&self, entry: EntryId, row: &EntryRow, change: &KeywordChange) -> Edit {
+    /// The same for messages that were just read from these tables. Gives them the keywords and mod-sequences that they have
+    /// from then on.
+    pub fn mark(
+        &mut self,
+        tables: &mut impl TablesMut,
+        time: i64,
+        messages: &mut [Shown],
+        change: &KeywordChange,
+    ) -> Result<Written, AccountError> {
+        limit("messages", messages.len(), Account::MAX_BATCH)?;
+        let edit = |message: &Shown| self.edit(tables, message.entry, &message.keywords, change);
+        let edits: Vec<Edit> = messages.iter().map(edit).collect::<Result<_, _>>()?;
+        self.write_edits(tables, time, &edits, |at, modseq| {
+            for (keyword, set) in &edits[at].keywords {
+                match set {
+                    true => messages[at].keywords.insert(keyword.clone()),
+                    false => messages[at].keywords.remove(keyword),
+                };
+            }
+            messages[at].modseq = modseq;
+        })
+    }
+
+    /// Tells of each edit that changes something its place in the list and its mod-sequence.
+    fn write_edits(
+        &mut self,
+        tables: &mut impl TablesMut,
+        time: i64,
+        edits: &[Edit],
+        mut done: impl FnMut(usize, ModSeq),
+    ) -> Result<Written, AccountError> {
+        let (mut all, mut at) = (Written::default(), 0);
+        // An operation has more than 32 bytes, so that the bytes bound the operations too.
+        for part in parts(edits, Account::MAX_BATCH, Change::MAX_OPS * 32, Edit::bytes) {
+            let written =
+                self.write(tables, time, |writer| part.iter().for_each(|edit| edit.write(writer)))?;
+            if !written.is_empty() {
+                let modseq = ModSeq::new(Account::counter(tables)?, self.era);
+                let changed = (at..).zip(part).filter(|(_, edit)| !edit.keywords.is_empty());
+                changed.for_each(|(at, _)| done(at, modseq));
+            }
+            at += part.len();
+            all.append(written);
+        }
+        Ok(all)
+    }
+
+    fn edit(
+        &self,
+        tables: &impl Tables,
+        entry: EntryId,
+        keywords: &BTreeSet<Keyword>,
+        change: &KeywordChange,
+    ) -> Result<Edit, AccountError> {
         let (set, clear): (Vec<_>, Vec<_>) = match change {
             KeywordChange::Edit { set, clear } => {
-                (set.difference(&row.keywords).collect(), clear.intersection(&row.keywords).collect())
+                (set.difference(keywords).collect(), clear.intersection(keywords).collect())
             }
             KeywordChange::Exactly(all) => {
-                (all.difference(&row.keywords).collect(), row.keywords.difference(all).collect())
+                (all.difference(keywords).collect(), keywords.difference(all).collect())
             }
         };
-        let kept = clear.iter().any(|keyword| keyword.is_deleted());
-        let renewal = kept.then(|| self.renewed(entry, row)).flatten();
+        let renewal = match clear.iter().any(|keyword| keyword.is_deleted()) {
+            true => self.view(tables).entry_row(entry)?.and_then(|row| self.renewed(entry, &row)),
+            false => None,
+        };
         let set = set.into_iter().map(|keyword| (keyword.clone(), true));
         let clear = clear.into_iter().map(|keyword| (keyword.clone(), false));
-        Edit { entry, keywords: set.chain(clear).collect(), renewal }
+        Ok(Edit { entry, keywords: set.chain(clear).collect(), renewal })
     }
 
     fn renewed(&self, entry: EntryId, row: &EntryRow) -> Option<Place> {
@@ -236,6 +299,15 @@ pub(super) struct Space {
 }
 
 impl Space {
+    /// Writes messages that nobody else can have, with their claims.
+    fn put_arrived(&self, writer: &mut Writer<'_>, messages: Vec<Message>) -> Vec<EntryId> {
+        let pack = Pack { mailbox: self.mailbox, origin: Origin::Arrived { salt: writer.salt() }, messages };
+        let id = writer.pack(&pack);
+        let new: Vec<EntryId> = (0..pack.messages.len()).map(|index| pack.entry_id(id, index)).collect();
+        self.claim(writer, &initial(id, &new));
+        new
+    }
+
     /// Claims UIDs for placements that the same change makes. Past [`HIGHEST_UID`] they wait for the pass, which raises
     /// the epoch first.
     pub(super) fn claim(&self, writer: &mut Writer<'_>, waiting: &[Unclaimed]) {
@@ -244,6 +316,11 @@ impl Space {
             writer.uid_record(&UidRecord::Run(run));
         }
     }
+}
+
+fn limit_keywords(messages: &[Message]) -> Result<(), AccountError> {
+    let most = messages.iter().map(|message| message.keywords.len()).max().unwrap_or(0);
+    limit("keywords of one message", most, Pack::MAX_KEYWORDS)
 }
 
 /// What a message adds to a change at most: hash, date, size and claim, and its keywords, which it may share with others.

@@ -5,16 +5,20 @@ use proptest::prelude::*;
 use super::*;
 use crate::grammar::SortCriterion;
 
-fn row<'a>(number: u32, date: i64, subject: &str, id: &'a str, references: &[&'a str]) -> ThreadRow<'a> {
+fn row(number: u32, date: i64, subject: &str, id: &str, references: &[&str]) -> ThreadRow {
     let (base, is_reply) = base_subject(subject);
     ThreadRow {
         number,
         date,
-        subject: base.into_bytes(),
+        subject: (!base.is_empty()).then(|| label(&base)),
         is_reply,
-        id: Some(id.as_bytes().into()).filter(|_| !id.is_empty()),
-        references: references.iter().map(|id| id.as_bytes().into()).collect(),
+        id: (!id.is_empty()).then(|| label(id)),
+        references: references.iter().map(|id| label(id)).collect(),
     }
+}
+
+fn label(text: &str) -> Label {
+    Label::new(text.as_bytes())
 }
 
 fn written(forest: &Forest) -> String {
@@ -120,7 +124,7 @@ fn ordered_subject() {
 #[test]
 fn a_long_conversation_needs_no_deep_stack() {
     let ids: Vec<String> = (0..100_000).map(|n| n.to_string()).collect();
-    let rows: Vec<ThreadRow<'_>> = (0..ids.len())
+    let rows: Vec<ThreadRow> = (0..ids.len())
         .map(|n| {
             row(
                 n as u32 + 1,
@@ -142,7 +146,7 @@ proptest! {
     ) {
         let ids = ["", "a", "b", "c", "d", "e", "f", "g"];
         let subjects = ["", "x", "Re: x", "y"];
-        let rows: Vec<ThreadRow<'_>> = mails
+        let rows: Vec<ThreadRow> = mails
             .iter()
             .enumerate()
             .map(|(n, (id, references, date, subject))| {
@@ -185,14 +189,14 @@ fn rows_come_from_summaries() {
     );
     let row = ThreadRow::new(7, 99, &Summary::read(&bytes).unwrap());
     assert_eq!((row.number, row.date, row.is_reply), (7, 86_400, true));
-    assert_eq!((row.id, row.references), (Some(b"a@b"[..].into()), vec![b"c@d"[..].into()]));
-    assert_eq!(row.subject, "STRASSE".as_bytes());
+    assert_eq!((row.id, row.references), (Some(label("a@b")), [label("c@d")].into()));
+    assert_eq!(row.subject, Some(label("STRASSE")));
     let bytes =
         made("References: <no at sign> <\"a\"@b> <c@\n d> <<e@f> <unclosed@x\nIn-Reply-To: <z@z>\n\n");
     let row = ThreadRow::new(1, 99, &Summary::read(&bytes).unwrap());
     assert_eq!(
         (row.date, row.id, row.references),
-        (99, None, vec![b"a@b"[..].into(), b"c@d"[..].into(), b"e@f"[..].into()])
+        (99, None, [label("a@b"), label("c@d"), label("e@f")].into())
     );
 }
 
@@ -205,11 +209,6 @@ fn orders_of_rfc_5256() {
         "From: _ <_@x>\n\n",
     ];
     let bytes: Vec<Vec<u8>> = mails.iter().map(made).collect();
-    let rows: Vec<SortRow<'_>> = bytes
-        .iter()
-        .zip([4, 3, 2, 1])
-        .map(|(bytes, internal_date)| SortRow { summary: Summary::read(bytes).unwrap(), internal_date })
-        .collect();
     use crate::grammar::SortKey::*;
     for (by, expected) in [
         (&[][..], [0, 1, 2, 3]),
@@ -226,9 +225,31 @@ fn orders_of_rfc_5256() {
         (&[(To, false)], [1, 3, 2, 0]),
         (&[(DisplayTo, false)], [1, 3, 2, 0]),
         (&[(Cc, false)], [0, 2, 3, 1]),
+        (&[(Subject, false), (Subject, true), (Date, false)], [3, 1, 2, 0]),
     ] {
         let by: Vec<SortCriterion> =
             by.iter().map(|(key, reverse)| SortCriterion { key: *key, reverse: *reverse }).collect();
-        assert_eq!(sort(&rows, &by), expected, "{by:?}");
+        let mut sorter = Sorter::new(&by);
+        for (bytes, internal_date) in bytes.iter().zip([4, 3, 2, 1]) {
+            sorter.add(&Summary::read(bytes).unwrap(), internal_date);
+        }
+        assert_eq!(sorter.order(), expected, "{by:?}");
     }
+}
+
+#[test]
+fn what_is_kept_of_a_long_text_is_bounded() {
+    let subject = |len: usize, end: &str| made(format!("Subject: {}{end}\n\n", "x".repeat(len)));
+    let by = [SortCriterion { key: crate::grammar::SortKey::Subject, reverse: false }];
+    for (len, expected) in [(limits::SORT_KEY - 1, [1, 0]), (limits::SORT_KEY, [0, 1])] {
+        let mut sorter = Sorter::new(&by);
+        for end in ["b", "a"] {
+            sorter.add(&Summary::read(&subject(len, end)).unwrap(), 0);
+        }
+        assert_eq!(sorter.order(), expected, "{len}");
+    }
+    let ids: String = (0..limits::REFERENCES + 2).map(|n| format!(" <{n}@{}>", "x".repeat(500))).collect();
+    let bytes = made(format!("References:{ids}\n\n"));
+    let row = ThreadRow::new(1, 0, &Summary::read(&bytes).unwrap());
+    assert_eq!(row.references.len(), limits::REFERENCES);
 }
