@@ -88,7 +88,7 @@ fn read_export(dir: &Path) -> Exported {
     assert!(scan.skipped.is_empty(), "{:?}", scan.skipped);
     for folder in scan.folders {
         let uids = folder.uidlist.as_ref().map(|list| (list.validity, list.next));
-        all.insert((folder.name.to_string(), None), format!("{uids:?} subscribed {}", folder.subscribed));
+        all.insert((folder.name.to_string(), None), format!("{uids:?} subscribed {:?}", folder.subscribed));
         for (n, message) in folder.messages.into_iter().enumerate() {
             let body = blake3::hash(&std::fs::read(&message.path).expect("an export can be read"));
             // A corpus without UIDs has them in order.
