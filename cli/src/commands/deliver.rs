@@ -1,0 +1,205 @@
+use std::fmt;
+use std::io::{BufRead, BufReader, Read};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::Args;
+use postmerge::mailbox::{Keyword, MailboxName, Uid};
+use postmerge::replica::ReplicaError;
+use postmerge::uid::AccountError;
+use postmerge_imap::auth::UserName;
+
+use super::select;
+use crate::context::{Code, Context};
+use crate::failure::Usage;
+use crate::paths::Setup;
+use crate::{incoming, users};
+
+/// Puts the message on standard input into a mailbox, for programs that hand over mail: its exit codes are those of
+/// sysexits.h, 75 for what may do later.
+#[derive(Args)]
+pub(crate) struct Deliver {
+    /// The mailbox; INBOX if it is not there [default: INBOX].
+    #[arg(allow_hyphen_values = true)]
+    mailbox: Option<String>,
+    /// Makes the mailbox if it is not there.
+    #[arg(long)]
+    create: bool,
+    /// A flag or keyword that the message gets: `seen`, `\Seen`, `$Forwarded`, `work`.
+    #[arg(long = "flag", value_name = "FLAG", value_parser = select::keyword)]
+    flags: Vec<Keyword>,
+    /// Who sent it: put in front of the message as Return-Path, unless it starts with one.
+    #[arg(short = 'f', long = "sender", value_name = "ADDRESS", allow_hyphen_values = true)]
+    sender: Option<String>,
+    /// Delivers to the replica of this user (`postmerge user list`) instead of the one that --store names.
+    #[arg(short = 'd', long = "user", value_name = "NAME", allow_hyphen_values = true)]
+    user: Option<String>,
+    /// Prints the result as JSON; nothing is printed otherwise.
+    #[arg(long)]
+    json: bool,
+    /// Reads the message and says what would be done.
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// How the verb is written.
+pub(crate) const VERB: &str = "deliver";
+/// What another process may hold the store for: deliveries come in crowds, and one that is put off waits for minutes.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// EX_USAGE: the command line makes no sense.
+pub(crate) const USAGE: Code = Code::sysexits(64);
+/// EX_DATAERR: the message itself cannot be taken, now or later.
+const DATA: Code = Code::sysexits(65);
+/// EX_NOINPUT: standard input cannot be read at all.
+const NO_INPUT: Code = Code::sysexits(66);
+/// EX_NOUSER: there is no such user.
+const NO_USER: Code = Code::sysexits(67);
+/// EX_TEMPFAIL: it may do later. All that a person can mend is this, since all but this sends the mail back.
+pub(crate) const LATER: Code = Code::sysexits(75);
+
+/// A message that is not taken, for a reason that does not go away.
+#[derive(Debug)]
+struct Refused {
+    what: String,
+    code: Code,
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)
+    }
+}
+
+impl std::error::Error for Refused {}
+
+fn refused(code: Code, what: impl Into<String>) -> anyhow::Error {
+    Refused { what: what.into(), code }.into()
+}
+
+/// The exit code of a failed delivery.
+pub(crate) fn code(error: &anyhow::Error) -> Code {
+    for cause in error.chain() {
+        if let Some(refused) = cause.downcast_ref::<Refused>() {
+            return refused.code;
+        }
+        if cause.is::<Usage>() {
+            return USAGE;
+        }
+        if cause.downcast_ref().is_some_and(incoming::is_too_large) {
+            return DATA;
+        }
+    }
+    LATER
+}
+
+/// Runs a delivery to its end. Whatever becomes of it, the caller hears a code that it knows: mail servers send mail back
+/// for any other, a panic's too.
+pub(crate) fn guard(run: impl FnOnce() -> Code) -> Code {
+    match catch_unwind(AssertUnwindSafe(run)) {
+        Ok(code) if matches!(code.value(), 0 | 64..=78) => code,
+        // A daemon of another version may not know the verb.
+        Ok(_) | Err(_) => LATER,
+    }
+}
+
+impl Deliver {
+    /// The store it is for.
+    pub(crate) fn setup(&self, setup: &Setup) -> anyhow::Result<Setup> {
+        let Some(name) = &self.user else { return Ok(setup.clone()) };
+        let list = setup.users.display();
+        // Elsewhere no list is an empty list; here that would send back all mail of a machine whose disk is not there.
+        std::fs::metadata(&setup.users).with_context(|| format!("cannot look at {list}"))?;
+        let known = users::read(&setup.users)?;
+        let user =
+            name.parse::<UserName>().ok().and_then(|name| known.find(&name).map(|(user, _)| user.clone()));
+        let user = user.ok_or_else(|| refused(NO_USER, format!("{list} has no user {name:?}")))?;
+        Ok(setup.at(user.replica().to_owned()))
+    }
+
+    pub(crate) fn run(&self, cx: &mut Context<'_>) -> anyhow::Result<Code> {
+        let mailbox = self.mailbox(cx)?;
+        let mut input = BufReader::new(&mut cx.input);
+        let front = self.front(&mut input)?;
+        let mut message = front.as_slice().chain(input);
+        if self.dry_run {
+            let bytes = std::io::copy(&mut message, &mut std::io::sink())?;
+            writeln!(cx.out, "would deliver a message of {bytes} bytes to mailbox {mailbox:?}")?;
+            return Ok(Code::DONE);
+        }
+        let store = cx.setup.store.display().to_string();
+        let mut add = || {
+            let (body, _) = cx.replica.put_body(&mut message)?;
+            incoming::add(&cx.replica, &mailbox, body, &self.flags.iter().cloned().collect())
+        };
+        let added = add().with_context(|| format!("cannot deliver to mailbox {mailbox:?} of {store}"));
+        let (went, added) = added?;
+        // From here on nothing may fail: the message would come again.
+        if went != mailbox {
+            let _ =
+                writeln!(cx.err, "warning: {store} has no mailbox {mailbox:?}; the message went to {went:?}");
+        }
+        if self.json {
+            let (uid, entry) = (added.uid.map(Uid::value), added.entry.to_string());
+            let _ = cx.json(&serde_json::json!({"mailbox": went.as_str(), "uid": uid, "entry": entry}));
+        }
+        Ok(Code::DONE)
+    }
+
+    /// The mailbox that is meant. The name may come from an address, that is from anybody: one that is no name of a
+    /// mailbox is no reason to send the mail back.
+    fn mailbox(&self, cx: &mut Context<'_>) -> anyhow::Result<MailboxName> {
+        let name = self.mailbox.as_deref().unwrap_or_default();
+        if name.is_empty() {
+            return Ok(MailboxName::inbox());
+        }
+        let name: MailboxName = match name.parse() {
+            Ok(name) => name,
+            Err(error) => {
+                writeln!(cx.err, "warning: {error}; the message goes to INBOX")?;
+                return Ok(MailboxName::inbox());
+            }
+        };
+        if self.create && !self.dry_run {
+            match cx.replica.create_mailbox(&name, None) {
+                Ok(_) | Err(ReplicaError::Account(AccountError::Exists { .. })) => {}
+                Err(error) => writeln!(cx.err, "warning: cannot make mailbox {name:?}: {error}")?,
+            }
+        }
+        Ok(name)
+    }
+
+    /// The start of the message as it is to be: without an mbox's `From ` line, with the header that names the sender.
+    fn front(&self, input: &mut impl BufRead) -> anyhow::Result<Vec<u8>> {
+        let failed = |error| refused(NO_INPUT, format!("cannot read the message on standard input: {error}"));
+        let mut line = first_line(input).map_err(failed)?;
+        if line.starts_with(b"From ") {
+            while !line.is_empty() && !line.ends_with(b"\n") {
+                line = first_line(input).map_err(failed)?;
+            }
+            line = first_line(input).map_err(failed)?;
+        }
+        if line.is_empty() {
+            return Err(refused(DATA, "there is no message: standard input is empty"));
+        }
+        let has_one =
+            line.get(..RETURN_PATH.len()).is_some_and(|start| start.eq_ignore_ascii_case(RETURN_PATH));
+        let sender = self.sender.as_ref().filter(|_| !has_one);
+        // Mail servers give line feeds, and the message should have one kind.
+        let line_end = if line.ends_with(b"\r\n") { "\r\n" } else { "\n" };
+        let header = sender.map(|sender| incoming::return_path(sender, line_end)).unwrap_or_default();
+        Ok([header.as_bytes(), &line].concat())
+    }
+}
+
+const RETURN_PATH: &[u8] = b"return-path:";
+/// Bytes of a line that are held at once.
+const PIECE: u64 = 4096;
+
+/// The line that comes next, or the start of a long one; nothing at the end.
+fn first_line(input: &mut impl BufRead) -> std::io::Result<Vec<u8>> {
+    let mut line = Vec::new();
+    input.take(PIECE).read_until(b'\n', &mut line)?;
+    Ok(line)
+}
