@@ -203,3 +203,76 @@ fn first_line(input: &mut impl BufRead) -> std::io::Result<Vec<u8>> {
     input.take(PIECE).read_until(b'\n', &mut line)?;
     Ok(line)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Error, ErrorKind};
+
+    use postmerge::store::StoreError;
+
+    use super::*;
+
+    #[test]
+    fn only_what_nobody_can_mend_sends_the_mail_back() {
+        let io = |kind| StoreError::Io { action: "write", path: "/mail/x".into(), source: Error::from(kind) };
+        let too_large = StoreError::TooLarge { what: "a body", size: 2, limit: 1 };
+        for (error, wanted) in [
+            (ReplicaError::Store(io(ErrorKind::StorageFull)), LATER),
+            (ReplicaError::Store(io(ErrorKind::PermissionDenied)), LATER),
+            (ReplicaError::Store(StoreError::Locked { path: "/mail/lock".into(), pid: None }), LATER),
+            (ReplicaError::NoReplica { path: "/mail".into() }, LATER),
+            (ReplicaError::NotJoined, LATER),
+            (ReplicaError::Source { source: ErrorKind::UnexpectedEof.into() }, LATER),
+            (ReplicaError::Store(too_large), DATA),
+        ] {
+            let error = anyhow::Error::from(error).context("cannot deliver");
+            assert_eq!(code(&error), wanted, "{error:?}");
+        }
+        assert_eq!(code(&Usage("no".into()).into()), USAGE);
+        assert_eq!(code(&refused(NO_USER, "nobody").context("so")), NO_USER);
+    }
+
+    #[test]
+    fn the_caller_hears_a_code_that_it_knows() {
+        for (code, wanted) in
+            [(Code::DONE, Code::DONE), (DATA, DATA), (Code::USAGE, LATER), (Code::LOCKED, LATER)]
+        {
+            assert_eq!(guard(|| code), wanted);
+        }
+        assert_eq!(guard(|| panic!("a defect")), LATER);
+    }
+
+    fn front(sender: Option<&str>, message: &[u8]) -> Result<Vec<u8>, Code> {
+        let (mailbox, user, sender) = (None, None, sender.map(str::to_owned));
+        let verb =
+            Deliver { mailbox, create: false, flags: Vec::new(), sender, user, json: false, dry_run: false };
+        let mut input = BufReader::with_capacity(7, message);
+        let mut whole = verb.front(&mut input).map_err(|error| code(&error))?;
+        input.read_to_end(&mut whole).unwrap();
+        Ok(whole)
+    }
+
+    #[test]
+    fn a_message_stays_as_it_is_but_for_its_envelope() {
+        let long = [&b"From "[..], &[b'x'; 10_000], b"\nTo: a\n\nx\n"].concat();
+        let cases: [(Option<&str>, &[u8], Result<&[u8], Code>); 14] = [
+            (None, b"To: a\n\n\0\r\xff", Ok(b"To: a\n\n\0\r\xff")),
+            (None, b"From: a\n\nFrom b\n", Ok(b"From: a\n\nFrom b\n")),
+            (None, b"From a@b Thu Jan  1 00:00:00 1970\nTo: a\n", Ok(b"To: a\n")),
+            (None, b"From a@b\r\nTo: a\r\n", Ok(b"To: a\r\n")),
+            (None, b"From a\nFrom b\n", Ok(b"From b\n")),
+            (None, b">From a\nTo: a\n", Ok(b">From a\nTo: a\n")),
+            (None, &long, Ok(b"To: a\n\nx\n")),
+            (Some("a@b"), b"To: a\n", Ok(b"Return-Path: <a@b>\nTo: a\n")),
+            (Some(""), b"From a\nTo: a\r\n", Ok(b"Return-Path: <>\r\nTo: a\r\n")),
+            (Some("a@b"), b"RETURN-path: <c@d>\nTo: a\n", Ok(b"RETURN-path: <c@d>\nTo: a\n")),
+            (Some("a@b"), b"x", Ok(b"Return-Path: <a@b>\nx")),
+            (Some("a@b"), b"", Err(DATA)),
+            (None, b"From a\n", Err(DATA)),
+            (None, b"From a", Err(DATA)),
+        ];
+        for (sender, given, wanted) in cases {
+            assert_eq!(front(sender, given), wanted.map(<[u8]>::to_vec), "{}", given.escape_ascii());
+        }
+    }
+}

@@ -123,3 +123,112 @@ fn unless_full(error: &io::Error) -> Reply {
         _ => Reply::new(451, "3.0", "cannot be stored now; the log says why"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use postmerge::mailbox::Uid;
+    use postmerge::member::{MemberName, Role, SecretKey};
+    use postmerge::replica::Founding;
+    use postmerge::store::StoreError;
+    use postmerge::uid::Block;
+    use tempfile::TempDir;
+
+    use super::*;
+
+    fn replica(dir: &TempDir, name: &str) -> Replica {
+        let endpoint = SecretKey::from_seed([7; 32]).peer_id();
+        let founding = Founding {
+            role: Role::Server,
+            name: MemberName::new(name).unwrap(),
+            block: Block::STANDARD,
+            endpoint,
+        };
+        Replica::found(&dir.path().join(name), None, &founding).unwrap()
+    }
+
+    fn recipient(replica: &Replica, user: &str, mailbox: &str) -> Recipient {
+        let store = replica.account().to_string().into();
+        Recipient {
+            user: user.parse().unwrap(),
+            store,
+            replica: replica.clone(),
+            mailbox: mailbox.parse().unwrap(),
+        }
+    }
+
+    fn bodies(replica: &Replica, mailbox: &str) -> Vec<Vec<u8>> {
+        let messages = replica.messages(&mailbox.parse().unwrap(), Uid::FIRST, 100).unwrap();
+        let body = |entry| {
+            let mut body = Vec::new();
+            replica.body(entry).unwrap().read_to_end(&mut body).unwrap();
+            body
+        };
+        messages.iter().map(|message| body(message.entry)).collect()
+    }
+
+    fn deliver(pieces: &[&[u8]], recipients: &[Recipient]) -> Vec<String> {
+        let mut delivery = Delivery::new("a@b");
+        pieces.iter().for_each(|piece| delivery.push(piece));
+        delivery.finish(recipients).iter().map(|reply| reply.to_string()[..9].to_owned()).collect()
+    }
+
+    #[test]
+    fn each_mailbox_gets_it_once_and_a_mailbox_that_is_not_there_is_inbox() {
+        let dir = TempDir::new().unwrap();
+        let (kim, lee) = (replica(&dir, "kim"), replica(&dir, "lee"));
+        kim.create_mailbox(&"Work".parse().unwrap(), None).unwrap();
+        let recipients = [
+            recipient(&kim, "kim", "INBOX"),
+            recipient(&lee, "lee", "Nowhere"),
+            recipient(&kim, "kim", "Work"),
+            recipient(&kim, "kimberly", "INBOX"),
+        ];
+        let long = vec![b'x'; IN_MEMORY];
+        let replies = deliver(&[b"To: a\r\n\r\n", &long, b"\r\n"], &recipients);
+        assert_eq!(replies, ["250 2.0.0"; 4]);
+        let whole = [b"Return-Path: <a@b>\r\nTo: a\r\n\r\n", &long[..], b"\r\n"].concat();
+        for (replica, mailbox) in [(&kim, "INBOX"), (&kim, "Work"), (&lee, "INBOX")] {
+            assert!(bodies(replica, mailbox) == std::slice::from_ref(&whole), "{mailbox}");
+        }
+    }
+
+    #[test]
+    fn a_store_that_fails_is_its_own_recipients_trouble() {
+        let dir = TempDir::new().unwrap();
+        let (kim, lee) = (replica(&dir, "kim"), replica(&dir, "lee"));
+        kim.close().unwrap();
+        let recipients = [
+            recipient(&kim, "kim", "INBOX"),
+            recipient(&lee, "lee", "INBOX"),
+            recipient(&kim, "kim", "Work"),
+        ];
+        assert_eq!(deliver(&[b"x"], &recipients), ["451 4.3.0", "250 2.0.0", "451 4.3.0"]);
+        assert_eq!(bodies(&lee, "INBOX"), [b"Return-Path: <a@b>\r\nx"]);
+    }
+
+    #[test]
+    fn what_cannot_be_taken_is_answered_for_each() {
+        let dir = TempDir::new().unwrap();
+        let kim = recipient(&replica(&dir, "kim"), "kim", "INBOX");
+        let two = [kim.clone(), kim.clone()];
+        assert_eq!(deliver(&[], &two), ["554 5.6.0"; 2]);
+        let mut large = Delivery::new("");
+        large.length = MAX_BLOB;
+        large.push(b"x");
+        assert_eq!(large.finish(&two)[1].to_string()[..9], *"552 5.3.4");
+        let mut unlucky = Delivery::new("");
+        unlucky.push(b"x");
+        unlucky.failed = Some(io::ErrorKind::StorageFull.into());
+        assert_eq!(unlucky.finish(&two)[0].to_string()[..9], *"452 4.3.1");
+        let full = StoreError::Io {
+            action: "write",
+            path: "/mail/x".into(),
+            source: io::ErrorKind::QuotaExceeded.into(),
+        };
+        let told = failed(&kim, &full.into()).to_string();
+        assert_eq!(told, "452 4.3.1 there is no room on the disk");
+        assert!(bodies(&kim.replica, "INBOX").is_empty());
+    }
+}

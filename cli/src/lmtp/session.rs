@@ -370,3 +370,6 @@ impl Session {
         self.close()
     }
 }
+
+#[cfg(test)]
+mod tests;
