@@ -36,6 +36,8 @@ const FAREWELL: Duration = Duration::from_secs(5);
 
 /// Where mail servers are served.
 #[derive(Args, Clone, Debug, Default)]
+// IMAP's is called so too, and groups are named after types.
+#[group(skip)]
 pub(crate) struct Listen {
     /// Takes mail from a mail server over LMTP there: a Unix socket, or a port on this machine [default: that of the
     /// configuration, else not at all].

@@ -21,7 +21,6 @@ use crate::{incoming, users};
 #[derive(Args)]
 pub(crate) struct Deliver {
     /// The mailbox; INBOX if it is not there [default: INBOX].
-    #[arg(allow_hyphen_values = true)]
     mailbox: Option<String>,
     /// Makes the mailbox if it is not there.
     #[arg(long)]
