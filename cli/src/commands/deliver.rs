@@ -8,7 +8,6 @@ use clap::Args;
 use postmerge::mailbox::{Keyword, MailboxName, Uid};
 use postmerge::replica::ReplicaError;
 use postmerge::uid::AccountError;
-use postmerge_imap::auth::UserName;
 
 use super::select;
 use crate::context::{Code, Context};
@@ -20,7 +19,7 @@ use crate::{incoming, users};
 /// sysexits.h, 75 for what may do later.
 #[derive(Args)]
 pub(crate) struct Deliver {
-    /// The mailbox; INBOX if it is not there [default: INBOX].
+    /// The mailbox; INBOX if it is not there [default: what follows a `+` in --user, else INBOX].
     mailbox: Option<String>,
     /// Makes the mailbox if it is not there.
     #[arg(long)]
@@ -31,7 +30,7 @@ pub(crate) struct Deliver {
     /// Who sent it: put in front of the message as Return-Path, unless it starts with one.
     #[arg(short = 'f', long = "sender", value_name = "ADDRESS", allow_hyphen_values = true)]
     sender: Option<String>,
-    /// Delivers to the replica of this user (`postmerge user list`) instead of the one that --store names.
+    /// Delivers to the replica of this user (`postmerge user list`), by name or address, instead of the one that --store names.
     #[arg(short = 'd', long = "user", value_name = "NAME", allow_hyphen_values = true)]
     user: Option<String>,
     /// Prints the result as JSON; nothing is printed otherwise.
@@ -111,9 +110,8 @@ impl Deliver {
         // Elsewhere no list is an empty list; here that would send back all mail of a machine whose disk is not there.
         std::fs::metadata(&setup.users).with_context(|| format!("cannot look at {list}"))?;
         let known = users::read(&setup.users)?;
-        let user =
-            name.parse::<UserName>().ok().and_then(|name| known.find(&name).map(|(user, _)| user.clone()));
-        let user = user.ok_or_else(|| refused(NO_USER, format!("{list} has no user {name:?}")))?;
+        let found = incoming::find(&known, name);
+        let (user, _) = found.ok_or_else(|| refused(NO_USER, format!("{list} has no user {name:?}")))?;
         Ok(setup.at(user.replica().to_owned()))
     }
 
@@ -151,19 +149,22 @@ impl Deliver {
     fn mailbox(&self, cx: &mut Context<'_>) -> anyhow::Result<MailboxName> {
         let name = self.mailbox.as_deref().unwrap_or_default();
         if name.is_empty() {
-            return Ok(MailboxName::inbox());
+            let Some(address) = &self.user else { return Ok(MailboxName::inbox()) };
+            let known = users::read(&cx.setup.users)?;
+            let named = incoming::find(&known, address).and_then(|(_, mailbox)| mailbox);
+            return Ok(named.unwrap_or_else(MailboxName::inbox));
         }
         let name: MailboxName = match name.parse() {
             Ok(name) => name,
             Err(error) => {
-                writeln!(cx.err, "warning: {error}; the message goes to INBOX")?;
+                let _ = writeln!(cx.err, "warning: {error}; the message goes to INBOX");
                 return Ok(MailboxName::inbox());
             }
         };
         if self.create && !self.dry_run {
             match cx.replica.create_mailbox(&name, None) {
                 Ok(_) | Err(ReplicaError::Account(AccountError::Exists { .. })) => {}
-                Err(error) => writeln!(cx.err, "warning: cannot make mailbox {name:?}: {error}")?,
+                Err(error) => drop(writeln!(cx.err, "warning: cannot make mailbox {name:?}: {error}")),
             }
         }
         Ok(name)
@@ -185,6 +186,7 @@ impl Deliver {
         let has_one =
             line.get(..RETURN_PATH.len()).is_some_and(|start| start.eq_ignore_ascii_case(RETURN_PATH));
         let sender = self.sender.as_ref().filter(|_| !has_one);
+        let sender = sender.map(|sender| sender.trim_start_matches('<').trim_end_matches('>'));
         // Mail servers give line feeds, and the message should have one kind.
         let line_end = if line.ends_with(b"\r\n") { "\r\n" } else { "\n" };
         let header = sender.map(|sender| incoming::return_path(sender, line_end)).unwrap_or_default();
@@ -254,7 +256,7 @@ mod tests {
     #[test]
     fn a_message_stays_as_it_is_but_for_its_envelope() {
         let long = [&b"From "[..], &[b'x'; 10_000], b"\nTo: a\n\nx\n"].concat();
-        let cases: [(Option<&str>, &[u8], Result<&[u8], Code>); 14] = [
+        let cases: [(Option<&str>, &[u8], Result<&[u8], Code>); 15] = [
             (None, b"To: a\n\n\0\r\xff", Ok(b"To: a\n\n\0\r\xff")),
             (None, b"From: a\n\nFrom b\n", Ok(b"From: a\n\nFrom b\n")),
             (None, b"From a@b Thu Jan  1 00:00:00 1970\nTo: a\n", Ok(b"To: a\n")),
@@ -263,6 +265,7 @@ mod tests {
             (None, b">From a\nTo: a\n", Ok(b">From a\nTo: a\n")),
             (None, &long, Ok(b"To: a\n\nx\n")),
             (Some("a@b"), b"To: a\n", Ok(b"Return-Path: <a@b>\nTo: a\n")),
+            (Some("<a@b>"), b"To: a\n", Ok(b"Return-Path: <a@b>\nTo: a\n")),
             (Some(""), b"From a\nTo: a\r\n", Ok(b"Return-Path: <>\r\nTo: a\r\n")),
             (Some("a@b"), b"RETURN-path: <c@d>\nTo: a\n", Ok(b"RETURN-path: <c@d>\nTo: a\n")),
             (Some("a@b"), b"x", Ok(b"Return-Path: <a@b>\nx")),

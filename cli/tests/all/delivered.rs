@@ -95,6 +95,7 @@ fn a_message_on_standard_input_is_delivered_with_and_without_a_daemon() {
         )
         .ok();
         deliver(&world, "lee", &["-d", "kim", "-f", "a@b", "--", ""], message).ok();
+        deliver(&world, "lee", &["-d", "Kim+Work@example.org"], message).ok();
         let elsewhere = deliver(&world, "kim", &["Nowhere"], message);
         assert_eq!(elsewhere.code, 0);
         assert!(
@@ -116,7 +117,7 @@ fn a_message_on_standard_input_is_delivered_with_and_without_a_daemon() {
     let with_sender = format!("Return-Path: <a@b>\n{message}");
     let once = [message, &with_sender, message, message];
     assert_eq!(bodies(&world, "kim", "INBOX"), [once, once].concat());
-    assert_eq!(bodies(&world, "kim", "Work"), [message, message]);
+    assert_eq!(bodies(&world, "kim", "Work"), [message; 4]);
     assert_eq!(bodies(&world, "kim", "New/Box"), [message, message]);
     let work = world.json("kim", &["messages", "Work", "--json"]);
     assert!(work.to_string().contains("\\\\Seen"), "{work}");
@@ -230,6 +231,20 @@ fn who_waits_in_idle_hears_of_a_delivery() {
 }
 
 #[test]
+fn peers_hear_of_a_delivery_at_once() {
+    let world = people(&[]);
+    let listen = ["--listen", "127.0.0.1:0", "--lmtp", "./lmtp"];
+    let _kim = world.serve("kim", &listen);
+    let ticket = world.ok("kim", &["invite"]);
+    world.ok("laptop", &["join", ticket.trim()]);
+    let _laptop = world.serve("laptop", &["--listen", "127.0.0.1:0"]);
+    Lmtp::connect(&world).deliver(&["kim"], b"Subject: x\r\n");
+    let shown = || world.json("laptop", &["messages", "INBOX", "--json"]).as_array().unwrap().len();
+    until("the message at the peer", || shown() == 1);
+    assert_eq!(bodies(&world, "laptop", "INBOX"), ["Return-Path: <far@example.org>\r\nSubject: x\r\n"]);
+}
+
+#[test]
 fn kill_9_loses_nothing_that_lmtp_confirmed() {
     let world = people(&[]);
     let mut sent = Vec::new();
@@ -272,7 +287,7 @@ fn python_hands_over_mail() {
     let script = r#"
 import smtplib, sys
 lmtp = smtplib.LMTP(sys.argv[1])
-text = b"Subject: x\n\n.\n..two\nend\n"
+text = b"Subject: x\r\n\r\n.\r\n..two\r\nend\r\n"
 # smtplib reads one reply to a message, however many recipients were taken.
 lmtp.sendmail("far@example.org", ["lee@example.org"], text)
 refused = lmtp.sendmail("far@example.org", ["nobody@example.org", "kim@example.org"], text, ["BODY=8BITMIME"])
