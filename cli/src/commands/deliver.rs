@@ -253,10 +253,13 @@ mod tests {
         Ok(whole)
     }
 
+    /// The sender that is named, what is given, and what comes of it.
+    type Case<'a> = (Option<&'a str>, &'a [u8], Result<&'a [u8], Code>);
+
     #[test]
     fn a_message_stays_as_it_is_but_for_its_envelope() {
         let long = [&b"From "[..], &[b'x'; 10_000], b"\nTo: a\n\nx\n"].concat();
-        let cases: [(Option<&str>, &[u8], Result<&[u8], Code>); 15] = [
+        let cases: &[Case<'_>] = &[
             (None, b"To: a\n\n\0\r\xff", Ok(b"To: a\n\n\0\r\xff")),
             (None, b"From: a\n\nFrom b\n", Ok(b"From: a\n\nFrom b\n")),
             (None, b"From a@b Thu Jan  1 00:00:00 1970\nTo: a\n", Ok(b"To: a\n")),
@@ -273,7 +276,7 @@ mod tests {
             (None, b"From a\n", Err(DATA)),
             (None, b"From a", Err(DATA)),
         ];
-        for (sender, given, wanted) in cases {
+        for (sender, given, wanted) in cases.iter().copied() {
             assert_eq!(front(sender, given), wanted.map(<[u8]>::to_vec), "{}", given.escape_ascii());
         }
     }

@@ -239,8 +239,13 @@ fn peers_hear_of_a_delivery_at_once() {
     world.ok("laptop", &["join", ticket.trim()]);
     let _laptop = world.serve("laptop", &["--listen", "127.0.0.1:0"]);
     Lmtp::connect(&world).deliver(&["kim"], b"Subject: x\r\n");
-    let shown = || world.json("laptop", &["messages", "INBOX", "--json"]).as_array().unwrap().len();
-    until("the message at the peer", || shown() == 1);
+    // The message is shown first, and its body follows.
+    let arrived = || {
+        let shown = world.json("laptop", &["messages", "INBOX", "--json"]);
+        let entry = shown[0]["entry"].as_str();
+        entry.is_some_and(|entry| world.run("laptop", &["body", entry]).code == 0)
+    };
+    until("the message at the peer", arrived);
     assert_eq!(bodies(&world, "laptop", "INBOX"), ["Return-Path: <far@example.org>\r\nSubject: x\r\n"]);
 }
 
