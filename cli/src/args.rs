@@ -43,6 +43,16 @@ impl Cli {
         cli.verb = matches.subcommand_name().unwrap_or_default().to_owned();
         Ok(cli)
     }
+
+    /// The verb of a command line, as far as it can be told from one that is wrong.
+    pub(crate) fn verb_of<A>(arguments: impl IntoIterator<Item = A>) -> Option<String>
+    where
+        A: Into<OsString> + Clone,
+    {
+        let grammar = <Cli as CommandFactory>::command().ignore_errors(true);
+        let matches = grammar.try_get_matches_from(arguments).ok()?;
+        matches.subcommand_name().map(str::to_owned)
+    }
 }
 
 const AFTER: &str =

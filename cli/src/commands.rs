@@ -4,6 +4,7 @@ mod append;
 mod backup;
 mod body;
 mod check;
+pub(crate) mod deliver;
 mod demo;
 mod export;
 mod expunge;
@@ -52,6 +53,7 @@ pub(crate) enum Command {
     Mailboxes(mailboxes::Mailboxes),
     Messages(messages::Messages),
     Append(append::Append),
+    Deliver(deliver::Deliver),
     Body(body::Body),
     Flag(flag::Flag),
     Move(relocate::Move),
@@ -80,6 +82,7 @@ impl Command {
             Command::Mailboxes(verb) => verb.run(cx),
             Command::Messages(verb) => verb.run(cx),
             Command::Append(verb) => verb.run(cx),
+            Command::Deliver(verb) => verb.run(cx),
             Command::Body(verb) => verb.run(cx),
             Command::Flag(verb) => verb.run(cx),
             Command::Move(verb) => verb.run(cx),
@@ -130,18 +133,19 @@ pub(crate) fn run(command: &Command, setup: &Setup) -> anyhow::Result<Code> {
         Command::Join(verb) => verb.run(setup),
         Command::User(verb) => verb.run(setup),
         Command::Demo(verb) => verb.run(setup),
+        Command::Deliver(verb) => on_replica(command, &verb.setup(setup)?, deliver::PATIENCE),
         Command::Check(verb) => match control::call(setup)? {
             Some(code) => Ok(code),
             None => verb.run_alone(setup),
         },
-        _ => on_replica(command, setup),
+        _ => on_replica(command, setup, LOCK_PATIENCE),
     }
 }
 
 /// What another process's short command may hold the store for.
 const LOCK_PATIENCE: Duration = Duration::from_secs(2);
 
-fn on_replica(command: &Command, setup: &Setup) -> anyhow::Result<Code> {
+fn on_replica(command: &Command, setup: &Setup, patience: Duration) -> anyhow::Result<Code> {
     let start = Instant::now();
     let replica = loop {
         if let Some(code) = control::call(setup)? {
@@ -152,7 +156,7 @@ fn on_replica(command: &Command, setup: &Setup) -> anyhow::Result<Code> {
             false => Replica::open(&setup.store, setup.state()),
         };
         match opened {
-            Err(ReplicaError::Store(StoreError::Locked { .. })) if start.elapsed() < LOCK_PATIENCE => {
+            Err(ReplicaError::Store(StoreError::Locked { .. })) if start.elapsed() < patience => {
                 std::thread::sleep(Duration::from_millis(20));
             }
             opened => break opened?,
@@ -165,7 +169,13 @@ fn on_replica(command: &Command, setup: &Setup) -> anyhow::Result<Code> {
     }
     let mut cx = local(setup, replica.clone());
     let result = command.run(&mut cx).and_then(|code| Ok(cx.out.flush().map(|()| code)?));
-    replica.close()?;
+    match replica.close() {
+        // What was delivered is durable, and would be delivered again.
+        Err(error) if result.is_ok() && matches!(command, Command::Deliver(_)) => {
+            tracing::warn!(store = %setup.store.display(), %error, "cannot close the store well");
+        }
+        closed => closed?,
+    }
     result
 }
 

@@ -25,6 +25,12 @@ pub(crate) struct Config {
     pub(crate) imap_cleartext: bool,
     /// How many IMAP connections one address may have; more than the default where many clients come through one.
     pub(crate) imap_connections_per_address: Option<usize>,
+    /// Where `serve` takes mail over LMTP: a path or `ADDR:PORT`.
+    pub(crate) lmtp: Option<String>,
+    /// The mode of that Unix socket, in octal.
+    pub(crate) lmtp_mode: Option<String>,
+    /// Whether LMTP may listen on addresses that other machines reach.
+    pub(crate) lmtp_remote: bool,
     /// The certificate chain for IMAP, a PEM file.
     pub(crate) tls_cert: Option<PathBuf>,
     /// Its private key, a PEM file.

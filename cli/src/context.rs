@@ -32,6 +32,11 @@ impl Code {
     /// Somebody pressed Ctrl-C.
     pub(crate) const INTERRUPTED: Code = Code(130);
 
+    /// A code of sysexits.h, by which programs that hand over mail know what to do with it.
+    pub(crate) const fn sysexits(value: u8) -> Code {
+        Code(value)
+    }
+
     /// The number.
     pub(crate) fn value(self) -> u8 {
         self.0

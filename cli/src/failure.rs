@@ -11,6 +11,7 @@ use postmerge::store::StoreError;
 use postmerge::sync::{Refusal, SessionError};
 use postmerge::uid::AccountError;
 
+use crate::commands::deliver;
 use crate::context::Code;
 
 /// An error with a hint of its own, where the cause alone does not tell what to do.
@@ -91,6 +92,9 @@ impl Failure {
         };
         if error.chain().count() == 1 && error.chain().all(piped) {
             causes.clear();
+        }
+        if verb == deliver::VERB {
+            code = deliver::code(error);
         }
         Failure { causes, hint, code }
     }

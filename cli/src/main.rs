@@ -11,6 +11,8 @@ mod control;
 mod endpoint;
 mod failure;
 mod imap;
+mod incoming;
+mod lmtp;
 mod paths;
 mod progress;
 mod text;
@@ -23,15 +25,24 @@ use tokio::signal::unix::SignalKind;
 use tracing_subscriber::EnvFilter;
 
 use crate::args::Cli;
-use crate::commands::Command;
+use crate::commands::{Command, deliver};
 use crate::context::Code;
 use crate::failure::Failure;
 use crate::paths::Setup;
 
 fn main() -> ExitCode {
-    let cli = Cli::read(std::env::args_os()).unwrap_or_else(|error| error.exit());
+    let cli = match Cli::read(std::env::args_os()) {
+        Ok(cli) => cli,
+        Err(error)
+            if error.use_stderr() && Cli::verb_of(std::env::args_os()).as_deref() == Some(deliver::VERB) =>
+        {
+            let _ = error.print();
+            return ExitCode::from(deliver::USAGE.value());
+        }
+        Err(error) => error.exit(),
+    };
     listen_to_events(&cli);
-    let code = match run(&cli) {
+    let run = || match run(&cli) {
         Ok(code) => code,
         Err(error) => {
             let failure = Failure::of(&error, &cli.verb);
@@ -39,6 +50,7 @@ fn main() -> ExitCode {
             failure.code()
         }
     };
+    let code = if cli.verb == deliver::VERB { deliver::guard(run) } else { run() };
     ExitCode::from(code.value())
 }
 
@@ -69,6 +81,7 @@ fn run(cli: &Cli) -> anyhow::Result<Code> {
     if !cli.command.handles_signals() {
         let _inside = runtime.enter();
         let mut interrupt = tokio::signal::unix::signal(SignalKind::interrupt())?;
+        let code = if cli.verb == deliver::VERB { deliver::LATER } else { Code::INTERRUPTED };
         runtime.spawn(async move {
             if interrupt.recv().await.is_some() {
                 if std::io::stderr().is_terminal() {
@@ -76,7 +89,7 @@ fn run(cli: &Cli) -> anyhow::Result<Code> {
                     eprint!("\r\u{1b}[2K");
                 }
                 // Nothing that was acknowledged is lost: the next open replays the log.
-                std::process::exit(Code::INTERRUPTED.value().into());
+                std::process::exit(code.value().into());
             }
         });
     }

@@ -22,6 +22,9 @@ pub(crate) struct Setup {
     pub(crate) users: PathBuf,
     /// The directory of control sockets.
     sockets: PathBuf,
+    /// Where that of a daemon may be which was started in another environment: a mail server starts programs without most
+    /// of it.
+    other_sockets: Vec<PathBuf>,
     /// The configuration.
     pub(crate) config: Config,
     /// Drives the network.
@@ -48,12 +51,11 @@ impl Setup {
         };
         let state = base.as_ref().map(|base| base.state_dir().unwrap_or(base.data_local_dir()));
         let state = state.map(|dir| dir.join("postmerge"));
-        let sockets = match base.as_ref().and_then(directories::BaseDirs::runtime_dir) {
-            Some(dir) => dir.join("postmerge"),
-            None => {
-                let user = rustix::process::getuid().as_raw();
-                std::env::temp_dir().join(format!("postmerge-{user}"))
-            }
+        let user = rustix::process::getuid().as_raw();
+        let temporary = std::env::temp_dir().join(format!("postmerge-{user}"));
+        let (sockets, other_sockets) = match base.as_ref().and_then(directories::BaseDirs::runtime_dir) {
+            Some(dir) => (dir.join("postmerge"), vec![temporary]),
+            None => (temporary, vec![PathBuf::from(format!("/run/user/{user}/postmerge"))]),
         };
         let users = match &base {
             Some(base) => base.data_dir().join("postmerge/users"),
@@ -62,7 +64,7 @@ impl Setup {
         let cwd = std::env::current_dir().context("cannot tell the current directory")?;
         let (store, users) = (cwd.join(store), cwd.join(users));
         let read_only = cli.read_only;
-        Ok(Setup { store, state, users, sockets, config, runtime, cwd, read_only })
+        Ok(Setup { store, state, users, sockets, other_sockets, config, runtime, cwd, read_only })
     }
 
     /// The same for another store.
@@ -72,10 +74,20 @@ impl Setup {
 
     /// The control socket of the store: named by a hash, so that a long path fits.
     pub(crate) fn socket(&self) -> PathBuf {
+        self.sockets.join(self.socket_name())
+    }
+
+    /// Where a daemon may listen for the store, in the directories that nobody else can have put a socket into.
+    pub(crate) fn sockets_to_try(&self) -> Vec<PathBuf> {
+        let dirs = std::iter::once(&self.sockets).chain(&self.other_sockets);
+        dirs.filter(|dir| is_ours(dir)).map(|dir| dir.join(self.socket_name())).collect()
+    }
+
+    fn socket_name(&self) -> String {
         use std::os::unix::ffi::OsStrExt;
         let store = self.store.canonicalize().unwrap_or_else(|_| self.store.clone());
         let hash = BlobId::of(store.as_os_str().as_bytes()).to_string();
-        self.sockets.join(format!("{}.sock", &hash[..16]))
+        format!("{}.sock", &hash[..16])
     }
 
     /// Makes the directory of the socket, or makes sure that it is the user's own.
@@ -83,18 +95,10 @@ impl Setup {
         let dir = &self.sockets;
         let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
         made.with_context(|| format!("cannot make {}", dir.display()))?;
-        if !self.sockets_are_ours() {
+        if !is_ours(dir) {
             bail!("{} belongs to somebody else, or others may write into it", dir.display());
         }
         Ok(())
-    }
-
-    /// Whether nobody else can have put a socket there.
-    pub(crate) fn sockets_are_ours(&self) -> bool {
-        std::fs::symlink_metadata(&self.sockets).is_ok_and(|meta| {
-            let private = meta.permissions().mode() & 0o077 == 0;
-            meta.is_dir() && private && meta.uid() == rustix::process::getuid().as_raw()
-        })
     }
 
     /// What peers call this machine.
@@ -108,4 +112,12 @@ impl Setup {
     pub(crate) fn state(&self) -> Option<&Path> {
         self.state.as_deref()
     }
+}
+
+/// Whether nobody else can have put anything there.
+fn is_ours(dir: &Path) -> bool {
+    std::fs::symlink_metadata(dir).is_ok_and(|meta| {
+        let private = meta.permissions().mode() & 0o077 == 0;
+        meta.is_dir() && private && meta.uid() == rustix::process::getuid().as_raw()
+    })
 }

@@ -16,6 +16,7 @@ use crate::control::{self, Control};
 use crate::endpoint;
 use crate::failure::{advice, advice_on};
 use crate::imap::{Imap, Listen};
+use crate::lmtp::{self, Lmtp};
 use crate::paths::Setup;
 
 /// Talks to the peers, and runs the other commands' work, until SIGTERM or Ctrl-C.
@@ -32,6 +33,8 @@ pub(crate) struct Serve {
     host: Vec<PathBuf>,
     #[command(flatten)]
     imap: Listen,
+    #[command(flatten)]
+    lmtp: lmtp::Listen,
 }
 
 /// What a short command may hold the store for before the daemon gives up.
@@ -62,7 +65,8 @@ impl Serve {
             }
         }
         let replicas = hosted.iter().map(|hosted| (hosted.setup.store.clone(), hosted.replica.clone()));
-        let imap = Imap::start(setup, &self.imap, replicas)?;
+        let imap = Imap::start(setup, &self.imap, replicas.clone())?;
+        let lmtp = Lmtp::start(setup, &self.lmtp, replicas)?;
         // Last, as whoever waits for the daemon asks there: by then all that was asked for is there.
         let controls = hosted.iter().map(|hosted| hosted.control(listens));
         let controls = controls.collect::<anyhow::Result<Vec<Control>>>()?;
@@ -75,6 +79,9 @@ impl Serve {
                     Ok(())
                 }
             };
+            if let Some(lmtp) = lmtp {
+                lmtp.stop().await;
+            }
             match imap {
                 Some(imap) => imap.stop().await.and(result.map_err(anyhow::Error::from)),
                 None => result.map_err(anyhow::Error::from),

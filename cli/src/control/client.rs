@@ -13,22 +13,12 @@ use crate::progress::{self, Step};
 
 /// Whether a daemon listens for the store.
 pub(crate) fn answers(setup: &Setup) -> bool {
-    setup.sockets_are_ours() && UnixStream::connect(setup.socket()).is_ok()
+    setup.sockets_to_try().iter().any(|path| UnixStream::connect(path).is_ok())
 }
 
 /// Has the daemon run this process's command. Nothing if no daemon answers for the store.
 pub(crate) fn call(setup: &Setup) -> anyhow::Result<Option<Code>> {
-    if !setup.sockets_are_ours() {
-        return Ok(None);
-    }
-    let path = setup.socket();
-    let mut stream = match UnixStream::connect(&path) {
-        Ok(stream) => stream,
-        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => {
-            return Ok(None);
-        }
-        Err(error) => return Err(error).with_context(|| format!("cannot reach {}", path.display())),
-    };
+    let Some(mut stream) = connect(setup)? else { return Ok(None) };
     let sender = Sender::new(stream.try_clone()?);
     let mut request = [PROTOCOL, setup.cwd.as_os_str().as_bytes()].join(&0);
     for argument in std::env::args_os() {
@@ -66,6 +56,17 @@ pub(crate) fn call(setup: &Setup) -> anyhow::Result<Option<Code>> {
             _ => bail!("another version of postmerge serves the store"),
         }
     }
+}
+
+fn connect(setup: &Setup) -> anyhow::Result<Option<UnixStream>> {
+    for path in setup.sockets_to_try() {
+        match UnixStream::connect(&path) {
+            Ok(stream) => return Ok(Some(stream)),
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => {}
+            Err(error) => return Err(error).with_context(|| format!("cannot reach {}", path.display())),
+        }
+    }
+    Ok(None)
 }
 
 /// Sends standard input in a thread of its own; it ends with the process.

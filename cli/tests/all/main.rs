@@ -1,6 +1,7 @@
 //! The program from end to end: its own binary, real processes, sockets and signals, and nothing else.
 
 mod alone;
+mod delivered;
 mod dovecot;
 mod foreign;
 mod hosts;
