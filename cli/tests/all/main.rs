@@ -3,6 +3,7 @@
 mod alone;
 mod dovecot;
 mod foreign;
+mod history;
 mod hosts;
 mod pair;
 mod served;
