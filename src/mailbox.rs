@@ -5,6 +5,7 @@
 
 mod change;
 mod document;
+mod history;
 mod ids;
 mod keyword;
 mod name;
@@ -17,6 +18,7 @@ mod writer;
 
 pub use change::{Change, ChangeFault, Touched};
 pub use document::{Document, DocumentError, MailboxFields, Place, Places};
+pub use history::{ChangeId, Key, Past, Stamp, Value, Without, Write, Writes};
 pub use ids::{
     AccountId, EntryId, IdError, MailboxId, ModSeq, Nonce, PackId, Placement, ReplicaId, Uid, UidValidity,
 };
@@ -24,5 +26,6 @@ pub use keyword::{Keyword, KeywordError};
 pub use name::{MailboxName, MailboxNameError};
 pub use pack::{Message, Origin, Pack, PackError};
 pub use run::{Run, Segment, Source, UidRecord, UidRecordError};
+pub use schema::Field as MailboxField;
 pub use special_use::SpecialUse;
 pub use writer::Writer;

@@ -7,6 +7,7 @@
 mod body;
 mod core;
 mod elders;
+mod history;
 mod identity;
 mod import;
 mod inspect;
@@ -18,6 +19,7 @@ mod read;
 mod record;
 mod snapshot;
 mod summaries;
+mod undo;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -31,12 +33,14 @@ use crate::store::{Handle, Progress, Store, StoreError};
 use crate::sync::Join;
 use crate::uid::{AccountError, Block, Event, TableError};
 
+pub use history::{Act, Conflicts, Decision, Deed, Happened, Kind, Story, Told};
 pub use import::{ImportMessage, ImportReport, Importer};
 pub use link::{Link, LinkError, LinkEvent, Stay};
 pub use members::{Invitation, Peer};
 pub use ops::{Added, Appended, NewMessage, Relocated, RelocatedMessage, Stored, StoredMessage};
 pub use read::Status;
 pub use snapshot::Snapshot;
+pub use undo::Selection;
 
 use self::core::{Core, Standing};
 use self::elders::Elders;

@@ -4,6 +4,7 @@ mod append;
 mod backup;
 mod body;
 mod check;
+mod conflicts;
 pub(crate) mod deliver;
 mod demo;
 mod export;
@@ -25,7 +26,10 @@ mod serve;
 mod status;
 mod stdio;
 mod sync;
+mod tell;
+mod undo;
 mod user;
+mod why;
 
 use std::time::{Duration, Instant};
 
@@ -62,6 +66,9 @@ pub(crate) enum Command {
     Mailbox(mailbox::Mailbox),
     Status(status::Status),
     Log(log::Log),
+    Why(why::Why),
+    Conflicts(conflicts::Conflicts),
+    Undo(undo::Undo),
     Check(check::Check),
     Backup(backup::Backup),
     User(user::User),
@@ -91,6 +98,9 @@ impl Command {
             Command::Mailbox(verb) => verb.run(cx),
             Command::Status(verb) => verb.run(cx),
             Command::Log(verb) => verb.run(cx),
+            Command::Why(verb) => verb.run(cx),
+            Command::Conflicts(verb) => verb.run(cx),
+            Command::Undo(verb) => verb.run(cx),
             Command::Backup(verb) => verb.run(cx),
             Command::Check(verb) => verb.run_inside(cx),
             Command::Init(_) | Command::Serve(_) | Command::Join(_) | Command::User(_) | Command::Demo(_) => {
@@ -101,7 +111,7 @@ impl Command {
 
     /// Whether the verb can be run on a replica that is only read.
     fn only_shows(&self) -> bool {
-        use Command::{Backup, Body, Check, Export, Log, Mailboxes, Messages, Peers, Status};
+        use Command::{Backup, Body, Check, Conflicts, Export, Log, Mailboxes, Messages, Peers, Status, Why};
         matches!(
             self,
             Mailboxes(_)
@@ -109,6 +119,8 @@ impl Command {
                 | Body(_)
                 | Export(_)
                 | Log(_)
+                | Why(_)
+                | Conflicts(_)
                 | Status(_)
                 | Peers(_)
                 | Backup(_)

@@ -25,6 +25,15 @@ pub struct Place {
     pub renewal: u32,
 }
 
+impl Place {
+    /// Which of concurrent places holds, where the one that Automerge prefers comes last: moves beat renewals. An expunge
+    /// holds only where there is no place.
+    pub fn winner(places: &[Place]) -> Option<Place> {
+        let best = places.iter().enumerate().max_by_key(|(index, place)| (place.renewal == 0, *index));
+        best.map(|(_, place)| *place)
+    }
+}
+
 /// What the document says about where an entry is.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Places {
@@ -133,6 +142,10 @@ impl Document {
             }
         }
         Document { doc, replica, last }
+    }
+
+    pub(super) fn automerge(&self) -> &Automerge {
+        &self.doc
     }
 
     /// The whole document for a snapshot, about 40 bytes a message.
@@ -272,8 +285,7 @@ impl Document {
             return Places::Initial;
         }
         let mut places: Vec<Place> = values.iter().filter_map(|value| read_place(value)?).collect();
-        let winner = places.iter().enumerate().max_by_key(|(index, place)| (place.renewal == 0, *index));
-        let now = winner.map(|(_, place)| *place);
+        let now = Place::winner(&places);
         places
             .retain(|place| now.is_some_and(|now| (now.mailbox, now.nonce) != (place.mailbox, place.nonce)));
         Places::Written { now, hidden: places }
@@ -283,9 +295,7 @@ impl Document {
     /// except that `\Deleted` is kept off by whoever took it off.
     pub fn keyword(&self, entry: EntryId, keyword: &Keyword) -> Option<bool> {
         let values = self.all(Map::Keywords, entry.as_bytes(), &schema::keyword_key(&entry, keyword));
-        let mut values = values.iter().filter_map(|value| value.as_bool());
-        let first = values.next()?;
-        Some(values.fold(first, |a, b| if keyword.is_deleted() { a && b } else { a || b }))
+        keyword.winner(values.iter().filter_map(|value| value.as_bool()))
     }
 
     /// [`Document::keyword`] of many, in no special order; those that are as their packs have them are left out. Where

@@ -76,6 +76,11 @@ impl Keyword {
         &*self.0 == SYSTEM[3]
     }
 
+    /// Which of concurrent values holds; nothing if there is none.
+    pub fn winner(&self, values: impl Iterator<Item = bool>) -> Option<bool> {
+        values.reduce(|a, b| if self.is_deleted() { a && b } else { a || b })
+    }
+
     /// Whether this is one of the five system flags.
     pub fn is_system(&self) -> bool {
         self.0.starts_with('\\')

@@ -128,7 +128,7 @@ pub(super) fn is_genesis_actor(actor: &ActorId) -> bool {
 
 /// A field of a mailbox, the last character of its key.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(super) enum Field {
+pub enum Field {
     /// How many mailboxes of its first name were there before.
     Incarnation,
     /// Its name.

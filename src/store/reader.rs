@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::sync::Arc;
 
+use data_encoding::HEXLOWER;
 use redb::ReadableTable;
 
 use crate::mailbox::ReplicaId;
@@ -85,6 +86,24 @@ impl Reader {
     pub fn change_of(&self, hash: &[u8; 32]) -> Result<Option<(ReplicaId, u64)>, StoreError> {
         let row = self.0.hashes.get(hash.as_slice()).map_err(failed)?;
         Ok(row.and_then(|row| decode_change_key(row.value())))
+    }
+
+    /// The first `limit` changes whose hash starts with these hexadecimal digits; none if there are no digits, or others.
+    pub fn changes_named(&self, digits: &str, limit: usize) -> Result<Vec<(ReplicaId, u64)>, StoreError> {
+        let digits = digits.to_ascii_lowercase();
+        let bound = |fill: &str| {
+            let padded = format!("{digits}{}", fill.repeat(64usize.saturating_sub(digits.len())));
+            HEXLOWER.decode(padded.as_bytes()).ok().filter(|bytes| bytes.len() == 32)
+        };
+        let (Some(from), Some(to), false) = (bound("0"), bound("f"), digits.is_empty()) else {
+            return Ok(Vec::new());
+        };
+        let named = self.0.hashes.range(from.as_slice()..=to.as_slice()).map_err(failed)?;
+        let mut found = Vec::new();
+        for row in named.take(limit) {
+            found.extend(decode_change_key(row.map_err(failed)?.1.value()));
+        }
+        Ok(found)
     }
 
     /// One change, verbatim.

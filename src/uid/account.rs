@@ -6,6 +6,7 @@
 mod import;
 mod mailboxes;
 mod messages;
+mod undo;
 
 use std::collections::BTreeMap;
 
@@ -24,6 +25,7 @@ use crate::mailbox::{
 
 pub use import::Imported;
 pub use messages::KeywordChange;
+pub use undo::{UndoPart, Undone};
 
 /// What an operation wrote.
 #[derive(Debug, Default)]

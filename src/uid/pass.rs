@@ -89,7 +89,7 @@ pub enum Event {
 }
 
 /// Why a UID was burned.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Burn {
     /// Two messages claimed it (3a).
     Contested,

@@ -1,16 +1,17 @@
 //! Reads of the index: what a replica shows its clients.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::claims::top;
 use super::names::{self, all_mailboxes};
 use super::observer;
+use super::pass::Burn;
 use super::rows::{EntryRow, MailboxRow, UidRow, after, key_placement, key_uid, space_key, uid_key};
 use super::tables::{Table, TableError, Tables};
 use super::validity::uid_validity;
 use crate::blob::BlobId;
 use crate::mailbox::{
-    AccountId, EntryId, Keyword, MailboxId, MailboxName, Message, ModSeq, Placement, SpecialUse, Uid,
+    AccountId, EntryId, Keyword, MailboxId, MailboxName, Message, ModSeq, PackId, Placement, SpecialUse, Uid,
     UidValidity,
 };
 
@@ -109,6 +110,15 @@ pub struct Known {
     pub burned: bool,
     /// When it vanished here.
     pub gone: Option<ModSeq>,
+}
+
+/// The UIDs of a mailbox in one of its epochs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct UidSpace {
+    /// The mailbox.
+    pub mailbox: MailboxId,
+    /// The epoch.
+    pub epoch: u32,
 }
 
 /// Reads one replica's index.
@@ -382,6 +392,77 @@ impl<'a, T: Tables> View<'a, T> {
             Ok(Known { uid, placement: row.placement, burned: row.is_burned(), gone: row.gone })
         };
         self.tables.range(Table::Uids, &prefix, &after(&prefix), usize::MAX)?.iter().map(read).collect()
+    }
+
+    /// The names of all mailboxes that there ever were: those that are gone by the last name they had. Costs O(mailboxes).
+    pub fn names(&self) -> Result<BTreeMap<MailboxId, MailboxName>, TableError> {
+        let rows = all_mailboxes(self.tables)?;
+        Ok(rows.into_iter().filter_map(|(id, row)| Some((id, row.display.or(row.name)?))).collect())
+    }
+
+    /// The mailboxes that are shown under another name than the one they were given, because somebody else bears it, with
+    /// that name. Costs O(mailboxes).
+    pub fn clashes(&self) -> Result<BTreeMap<MailboxId, MailboxName>, TableError> {
+        let rows = all_mailboxes(self.tables)?;
+        let clashes = rows.into_iter().filter(|(_, row)| row.marked_name().is_some());
+        Ok(clashes.filter_map(|(id, row)| Some((id, row.name?))).collect())
+    }
+
+    /// The mailbox in which a message arrived.
+    pub fn home(&self, entry: EntryId) -> Result<Option<MailboxId>, TableError> {
+        Ok(self.entry_row(entry)?.map(|row| row.home))
+    }
+
+    /// The pack that a message arrived with, and its number there.
+    pub fn pack_of(&self, entry: EntryId) -> Result<Option<(PackId, u32)>, TableError> {
+        Ok(self.entry_row(entry)?.map(|row| (row.pack, row.index)))
+    }
+
+    /// The message that a UID of a mailbox stands for, or stood for before it vanished.
+    pub fn bearer(&self, id: MailboxId, uid: Uid) -> Result<Option<EntryId>, TableError> {
+        let Some(mailbox) = self.mailbox_row(id)? else { return Ok(None) };
+        let found = self.placements(id, mailbox.epoch, uid, 1)?;
+        let found = found.into_iter().find(|(at, _, _)| *at == uid);
+        Ok(found.map(|(_, placement, _)| placement.entry).filter(|entry| entry.as_bytes() != &[0; 16]))
+    }
+
+    /// The UID spaces of a mailbox in which UIDs were claimed: one for each of its epochs, oldest first.
+    pub fn uid_spaces(&self, mailbox: MailboxId) -> Result<Vec<UidSpace>, TableError> {
+        let epoch = self.mailbox_row(mailbox)?.map_or(0, |row| row.epoch);
+        let known = |epoch: &u32| {
+            let row = self.tables.get(Table::Runs, &space_key(mailbox, *epoch));
+            row.map(|row| row.map(|_| UidSpace { mailbox, epoch: *epoch })).transpose()
+        };
+        (0..=epoch).filter_map(|epoch| known(&epoch)).collect()
+    }
+
+    /// The keys of the UID records of a space. Costs O(records).
+    pub fn uid_records(&self, space: UidSpace) -> Result<Vec<[u8; 16]>, TableError> {
+        let prefix = space_key(space.mailbox, space.epoch);
+        let rows = self.tables.range(Table::Runs, &prefix, &after(&prefix), usize::MAX)?;
+        Ok(rows.iter().filter_map(|(key, _)| key.get(prefix.len()..)?.try_into().ok()).collect())
+    }
+
+    /// Which rules burned the UIDs from `first` to `last` of a space; those that hold are left out. Costs O(claimed UIDs
+    /// among them).
+    pub fn burned(&self, space: UidSpace, first: Uid, last: Uid) -> Result<Vec<(Uid, Burn)>, TableError> {
+        let UidSpace { mailbox, epoch } = space;
+        let from = uid_key(mailbox, epoch, first.value());
+        let to = match last.value().checked_add(1) {
+            Some(end) => uid_key(mailbox, epoch, end),
+            None => after(&space_key(mailbox, epoch)),
+        };
+        let mut burned = Vec::new();
+        for (key, value) in self.tables.range(Table::Uids, &from, &to, usize::MAX)? {
+            let (uid, row) = (key_uid(Table::Uids, &key)?, UidRow::decode(&value)?);
+            let rules = [
+                (row.contested, Burn::Contested),
+                (row.spanned, Burn::Spanned),
+                (row.recorded, Burn::Recorded),
+            ];
+            burned.extend(rules.into_iter().filter(|(holds, _)| *holds).map(|(_, rule)| (uid, rule)));
+        }
+        Ok(burned)
     }
 
     /// What changed in a mailbox after a counter of this replica's mod-sequences. Costs O(changes since then), about 10 µs

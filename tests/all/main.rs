@@ -1,5 +1,6 @@
 //! What only whole replicas can show: real stores, real sessions, real documents.
 
+mod explain;
 mod face;
 mod formats;
 mod hostile;
@@ -9,3 +10,4 @@ mod quic;
 mod repair;
 mod rules;
 mod sync;
+mod undo;

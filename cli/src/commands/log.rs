@@ -1,12 +1,14 @@
 use std::collections::BTreeMap;
 
 use clap::Args;
-use serde::Serialize;
+use postmerge::replica::{Deed, Happened};
+use serde_json::{Value, json};
 
+use super::tell::Names;
 use crate::context::{Code, Context};
 use crate::text;
 
-/// Lists the last changes: who made them, when, and what they touched.
+/// Lists the last changes, newest first: who made them, when, and what they did. Times are those of their authors' clocks.
 #[derive(Args)]
 pub(crate) struct Log {
     /// How many.
@@ -17,66 +19,43 @@ pub(crate) struct Log {
     json: bool,
 }
 
-#[derive(Serialize)]
-struct Row {
-    position: u64,
-    replica: String,
-    name: Option<String>,
-    seq: u64,
-    time: i64,
-    packs: usize,
-    moved_or_expunged: usize,
-    flags: usize,
-    mailboxes: usize,
-    uid_claims: usize,
-    bytes: usize,
-}
-
 impl Log {
     pub(crate) fn run(&self, cx: &mut Context<'_>) -> anyhow::Result<Code> {
-        let peers = cx.replica.peers()?.into_iter();
-        let names: BTreeMap<_, _> = peers.map(|peer| (peer.member.replica, peer.member.name)).collect();
-        let rows: Vec<Row> = cx
-            .replica
-            .history(self.limit)?
-            .into_iter()
-            .map(|(position, change)| {
-                let touched = change.touched();
-                Row {
-                    position: position.0,
-                    replica: change.replica().to_string(),
-                    name: names.get(&change.replica()).map(ToString::to_string),
-                    seq: change.seq(),
-                    time: change.time(),
-                    packs: touched.packs.len(),
-                    moved_or_expunged: touched.places.len(),
-                    flags: touched.keywords.len(),
-                    mailboxes: touched.mailboxes.len(),
-                    uid_claims: touched.uids.len(),
-                    bytes: change.bytes().len(),
-                }
-            })
-            .collect();
+        let names = Names::read(&cx.replica)?;
+        let happened = cx.replica.happened(self.limit)?;
         if self.json {
+            let rows: Vec<Value> = happened.iter().map(|change| row(&names, change)).collect();
             cx.json(&rows)?;
             return Ok(Code::DONE);
         }
-        let cells: Vec<Vec<String>> = rows.iter().map(cells).collect();
-        text::table(&mut cx.out, &["commit", "date", "by", "no.", "what"], &cells, &[0, 3])?;
+        let cells = |change: &Happened| {
+            let stamp = &change.stamp;
+            let (when, by) = (text::instant(stamp.time), names.replica(stamp.replica));
+            vec![stamp.change.short(), when, by, did(&names, &change.deeds)]
+        };
+        let cells: Vec<Vec<String>> = happened.iter().map(cells).collect();
+        text::table(&mut cx.out, &["change", "date", "by", "what"], &cells, &[])?;
         Ok(Code::DONE)
     }
 }
 
-fn cells(row: &Row) -> Vec<String> {
-    let parts = [
-        (row.packs, "delivery"),
-        (row.moved_or_expunged, "moved or expunged"),
-        (row.flags, "flag"),
-        (row.mailboxes, "mailbox"),
-        (row.uid_claims, "UID claim"),
-    ];
-    let what: Vec<String> =
-        parts.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{what} ×{n}")).collect();
-    let by = row.name.clone().unwrap_or_else(|| row.replica[..8].to_owned());
-    vec![row.position.to_string(), text::date(row.time), by, row.seq.to_string(), what.join(", ")]
+fn row(names: &Names, change: &Happened) -> Value {
+    let mut row = names.stamp(&change.stamp);
+    let counted = |(deed, number): (&Deed, &u64)| {
+        let mut deed = names.deed(deed);
+        deed["count"] = (*number).into();
+        deed
+    };
+    row["did"] = change.deeds.iter().map(counted).collect();
+    row["what"] = did(names, &change.deeds).into();
+    row["commit"] = change.position.0.into();
+    row["bytes"] = json!(change.bytes);
+    row
+}
+
+/// What a change did. That messages which it brings or moves get UIDs goes without saying.
+fn did(names: &Names, deeds: &BTreeMap<Deed, u64>) -> String {
+    let others = deeds.keys().any(|deed| !matches!(deed, Deed::Claimed { .. }));
+    let told = deeds.iter().filter(|(deed, _)| !(others && matches!(deed, Deed::Claimed { .. })));
+    told.map(|(deed, number)| names.words(deed, *number)).collect::<Vec<_>>().join(", ")
 }

@@ -4,6 +4,7 @@ mod alone;
 mod delivered;
 mod dovecot;
 mod foreign;
+mod history;
 mod hosts;
 mod pair;
 mod served;

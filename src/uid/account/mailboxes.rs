@@ -208,7 +208,7 @@ impl Account {
 
     /// A renamed mailbox keeps its UIDVALIDITY, unless the name had a higher one, or another mailbox has the same one:
     /// that one might get this name elsewhere at the same time.
-    fn epoch_after_rename(
+    pub(super) fn epoch_after_rename(
         &self,
         tables: &impl Tables,
         mailboxes: &BTreeMap<MailboxId, MailboxRow>,

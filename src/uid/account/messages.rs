@@ -229,7 +229,7 @@ impl Account {
         Ok(Edit { entry, keywords: set.chain(clear).collect(), renewal })
     }
 
-    fn renewed(&self, entry: EntryId, row: &EntryRow) -> Option<Place> {
+    pub(super) fn renewed(&self, entry: EntryId, row: &EntryRow) -> Option<Place> {
         let (mailbox, nonce) = row.place?;
         let renewal = match self.doc.places(entry) {
             Places::Written { now: Some(place), .. } => place.renewal,
