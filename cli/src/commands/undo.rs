@@ -1,6 +1,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
-use clap::Args;
+use clap::{ArgGroup, Args};
 use postmerge::mailbox::MailboxName;
 use postmerge::replica::{Replica, Selection};
 use postmerge::uid::Undone;
@@ -12,9 +12,10 @@ use crate::text::{Moment, count};
 
 /// Brings back what changes expunged, moved, flagged, deleted or renamed. What was changed again since is left alone.
 #[derive(Args)]
+#[command(group(ArgGroup::new("which").required(true).args(["changes", "since"])))]
 pub(crate) struct Undo {
     /// The changes, as `log` lists them; the first digits do.
-    #[arg(value_name = "CHANGE", required_unless_present = "since")]
+    #[arg(value_name = "CHANGE")]
     changes: Vec<String>,
     /// All changes since a time: `2h` or `1d` ago, or a date in UTC as `2026-01-31` or `2026-01-31T18:30`.
     #[arg(long, value_name = "TIME", conflicts_with = "changes")]
