@@ -7,6 +7,7 @@
 
 mod apply;
 mod body_size;
+mod bridge;
 mod export;
 mod file_name;
 mod folder_name;
@@ -22,6 +23,10 @@ mod tree;
 mod uidlist;
 
 pub use apply::{ExportError, Exported, Progress};
+pub use bridge::{
+    Attached, Attachment, AttachmentId, Brake, BridgeError, Clock, Counts, How, Maildirs, Progress as BridgeProgress, RemovalLimit,
+    Report, Stopped, UidLists,
+};
 pub use export::{ExportMailbox, ExportMessage, ExportNote, ExportPlan, PlanError};
 pub use file_name::{BaseName, FileName, FileNameError, Letters};
 pub use keywords::KeywordTable;

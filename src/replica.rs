@@ -7,6 +7,7 @@
 mod body;
 mod core;
 mod elders;
+mod entries;
 mod history;
 mod identity;
 mod import;

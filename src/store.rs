@@ -39,6 +39,7 @@ mod pack;
 mod partial;
 mod reader;
 mod repair;
+mod shelf;
 mod snapshot;
 mod txn;
 mod writer;
@@ -63,6 +64,7 @@ pub use marker::StoreId;
 pub use partial::PartialBody;
 pub use reader::{Groups, Missing, Reader};
 pub use repair::{LostChanges, RepairReport};
+pub use shelf::{Edits, Shelf};
 pub use txn::Txn;
 pub use writer::BodyWriter;
 
@@ -179,6 +181,14 @@ impl Store {
     /// Message bodies.
     pub fn bodies(&self) -> &BodyStore {
         &self.bodies
+    }
+
+    /// Rows that somebody keeps beside the store, in `<name>.redb`; made if they are not there. One at a time has it open.
+    pub fn shelf(&self, name: &str) -> Result<Shelf, StoreError> {
+        if self.is_read_only() {
+            return Err(StoreError::ReadOnly { path: self.dir.clone() });
+        }
+        Shelf::open(self.dir.join(format!("{name}.redb")), self.index.lock())
     }
 
     /// Begins a transaction. Fails while groups wait to be replayed.

@@ -20,9 +20,11 @@ mod tables;
 mod validity;
 mod view;
 
-pub use account::{Account, AccountError, Grant, Imported, KeywordChange, UndoPart, Undone, Written};
+pub use account::{
+    Account, AccountError, EntryEdit, Fate, Grant, Imported, KeywordChange, UndoPart, Undone, Written,
+};
 pub use lane::{Block, Lane};
 pub use observer::PrivateUids;
 pub use pass::{Burn, Event, Rules};
 pub use tables::{MemoryTables, Row, Table, TableError, Tables, TablesMut};
-pub use view::{ChangedUids, Changes, Known, Mailbox, Seen, Shown, UidSpace, View};
+pub use view::{ChangedUids, Changes, Known, Located, Mailbox, Seen, Shown, UidSpace, View};

@@ -15,7 +15,7 @@ const MAY_USE: [(&str, &[&str]); 10] = [
     ("sync", &["mailbox", "blob", "member", "bytes"]),
     ("store", &["mailbox", "blob", "uid", "bytes"]),
     ("replica", &["mailbox", "blob", "uid", "member", "sync", "store", "bytes"]),
-    ("maildir", &["mailbox", "blob", "replica", "bytes"]),
+    ("maildir", &["mailbox", "blob", "uid", "store", "replica", "bytes"]),
     ("net", &["mailbox", "member", "sync", "replica", "bytes"]),
 ];
 

@@ -183,6 +183,11 @@ impl FileName {
         FileName { base, letters, rest: Vec::new() }
     }
 
+    /// The same flags under another base.
+    pub(super) fn called(&self, base: BaseName) -> FileName {
+        FileName { base, ..self.clone() }
+    }
+
     /// Takes a directory entry's name apart. The base ends at the first `:`, as it does for Dovecot.
     pub fn parse(name: &OsStr) -> Result<FileName, FileNameError> {
         let name = name.as_bytes();

@@ -1,6 +1,7 @@
 //! Names of folders on disk, read and made.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 
 use super::mutf7;
 use super::scan::SkipReason;
@@ -58,6 +59,19 @@ pub(super) fn to_maildir_plus_plus(name: &MailboxName, taken: &BTreeSet<String>)
         count += 1;
         written = format!("{}~{count}", wanted.trim_end_matches('/'));
     }
+}
+
+/// The directory that holds `name` in a tree of directories, not in `taken`. A level that would be hidden or one of a
+/// Maildir's own directories gets an underscore in front.
+pub(super) fn to_directories(name: &MailboxName, taken: &BTreeSet<PathBuf>) -> PathBuf {
+    let level = |level: &str| {
+        let clash = level.starts_with('.') || ["cur", "new", "tmp"].contains(&level);
+        mutf7::encode(&if clash { format!("_{level}") } else { level.to_owned() })
+    };
+    let wanted: PathBuf = name.as_str().split('/').map(level).collect();
+    let numbered = |count: u32| PathBuf::from(format!("{}~{count}", wanted.display()));
+    let free = |dir: &PathBuf| !taken.contains(dir);
+    std::iter::once(wanted.clone()).chain((2..).map(numbered)).find(free).unwrap_or(wanted)
 }
 
 #[cfg(test)]

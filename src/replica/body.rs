@@ -48,6 +48,11 @@ impl Replica {
         put.map_err(|error| body.blame(error))
     }
 
+    /// The same for several, small ones compressed together; gives their names in order.
+    pub fn put_bodies(&self, bodies: Vec<Vec<u8>>) -> Result<Vec<BlobId>, ReplicaError> {
+        Ok(self.0.handle.bodies().put_many(bodies)?)
+    }
+
     /// The same for a body that arrives in pieces which cannot be waited for. At most [`crate::blob::MAX_SMALL`] bytes of
     /// it are in memory; dropped before its end it leaves nothing.
     pub fn body_writer(&self) -> BodyWriter {

@@ -138,8 +138,8 @@ impl Importer<'_> {
 
     /// Takes a message. Its body is streamed: a mebibyte of it is in memory at most, and 4 MiB of small ones that wait to be
     /// written together. If the reader fails ([`ReplicaError::Source`]), or the message is too large, the next one can be
-    /// taken all the same.
-    pub fn add(&mut self, message: ImportMessage, body: impl Read) -> Result<(), ReplicaError> {
+    /// taken all the same. Gives the body's name.
+    pub fn add(&mut self, message: ImportMessage, body: impl Read) -> Result<BlobId, ReplicaError> {
         let (count, limit) = (message.keywords.len(), Pack::MAX_KEYWORDS);
         if count > limit {
             return Err(AccountError::TooMany { what: "keywords of one message", count, limit }.into());
@@ -150,16 +150,17 @@ impl Importer<'_> {
         if start.len() >= MAX_SMALL {
             return self.add_large(&message, start, body);
         }
-        let (wanted, held) = self.judge(&message, BlobId::of(&start), start.len() as u64)?;
+        let blob = BlobId::of(&start);
+        let (wanted, held) = self.judge(&message, blob, start.len() as u64)?;
         if self.dry || held || !wanted {
-            return Ok(());
+            return Ok(blob);
         }
         self.small_bytes += start.len();
         self.small.push(start);
         if self.small_bytes >= GATHER_BYTES {
             self.write_bodies()?;
         }
-        Ok(())
+        Ok(blob)
     }
 
     /// Whether a body is wanted is known at its end, so it goes to the disk before that; a dry import only names it.
@@ -168,7 +169,7 @@ impl Importer<'_> {
         message: &ImportMessage,
         start: Vec<u8>,
         body: impl Read,
-    ) -> Result<(), ReplicaError> {
+    ) -> Result<BlobId, ReplicaError> {
         let mut source = Cursor::new(start).chain(body);
         let mut piece = vec![0; 128 << 10];
         let mut writer = (!self.dry).then(|| self.replica.body_writer());
@@ -194,7 +195,7 @@ impl Importer<'_> {
         if let Some(writer) = writer.filter(|_| wanted && !held) {
             writer.finish()?;
         }
-        Ok(())
+        Ok(blob)
     }
 
     /// Decides about a message: whether its body is to be stored, and whether it is here already.

@@ -90,7 +90,7 @@ pub(crate) struct Index {
     path: PathBuf,
     id: StoreId,
     /// Whoever can still read keeps others out. Released after the database is closed.
-    _lock: Arc<Lock>,
+    lock: Arc<Lock>,
 }
 
 impl fmt::Debug for Index {
@@ -157,7 +157,7 @@ impl Index {
         let open = || -> Result<(Index, IndexState), TableError> {
             let database = create(Database::builder().set_cache_size(CACHE_BYTES)).map_err(failed)?;
             let (database, path) = (RwLock::new(database), path.to_owned());
-            let index = Index { database, path, id, _lock: Arc::clone(lock) };
+            let index = Index { database, path, id, lock: Arc::clone(lock) };
             let state = index.load()?;
             Ok((index, state))
         };
@@ -191,6 +191,11 @@ impl Index {
         let row = table.get(STATE_KEY).map_err(failed)?;
         let state = row.and_then(|row| IndexState::decode(row.value(), self.id));
         state.ok_or_else(|| TableError("the index is of another format or store".to_owned()))
+    }
+
+    /// What keeps other processes out.
+    pub(crate) fn lock(&self) -> &Arc<Lock> {
+        &self.lock
     }
 
     /// Sees what is committed now, whatever is written later.

@@ -11,7 +11,7 @@ use super::tables::{Table, TableError, Tables};
 use super::validity::uid_validity;
 use crate::blob::BlobId;
 use crate::mailbox::{
-    AccountId, EntryId, Keyword, MailboxId, MailboxName, Message, ModSeq, PackId, Placement, SpecialUse, Uid,
+    AccountId, EntryId, Keyword, MailboxId, MailboxName, Message, ModSeq, Nonce, PackId, Placement, SpecialUse, Uid,
     UidValidity,
 };
 
@@ -97,6 +97,23 @@ pub struct Shown {
     pub size: u64,
     /// Its mod-sequence.
     pub modseq: ModSeq,
+}
+
+/// A message, wherever it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Located {
+    /// The mailbox it is in, and which of its stays that is; nothing once it is expunged.
+    pub place: Option<(MailboxId, Nonce)>,
+    /// Its body.
+    pub blob: BlobId,
+    /// Its size in bytes.
+    pub size: u64,
+    /// Its internal date in seconds since 1970.
+    pub internal_date: i64,
+    /// Its keywords.
+    pub keywords: BTreeSet<Keyword>,
+    /// The UID that servers show it under.
+    pub shared_uid: Option<Uid>,
 }
 
 /// What the document knows of a UID, for tests and explanations.
@@ -371,6 +388,16 @@ impl<'a, T: Tables> View<'a, T> {
     pub fn entry(&self, entry: EntryId) -> Result<Option<(BlobId, u64, Option<MailboxId>)>, TableError> {
         let row = self.entry_row(entry)?;
         Ok(row.map(|row| (row.blob, row.size, row.place.map(|(mailbox, _)| mailbox))))
+    }
+
+    /// What is known of an entry, and where it is now.
+    pub fn located(&self, entry: EntryId) -> Result<Option<Located>, TableError> {
+        let row = self.entry_row(entry)?;
+        Ok(row.map(|row| {
+            let EntryRow { place, blob, size, internal_date, keywords, shown, .. } = row;
+            let shared_uid = shown.map(|(_, uid)| uid);
+            Located { place, blob, size, internal_date, keywords, shared_uid }
+        }))
     }
 
     /// What its pack says of an entry, with its keywords of now.

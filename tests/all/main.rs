@@ -1,5 +1,6 @@
 //! What only whole replicas can show: real stores, real sessions, real documents.
 
+mod bridge;
 mod explain;
 mod face;
 mod formats;

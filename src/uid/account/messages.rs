@@ -153,7 +153,7 @@ impl Account {
     ) -> Result<Written, AccountError> {
         limit("messages", entries.len(), Account::MAX_BATCH)?;
         let visible = self.visible(tables, entries)?;
-        let edit = |(entry, row): &(EntryId, EntryRow)| self.edit(tables, *entry, &row.keywords, change);
+        let edit = |(entry, row): &(EntryId, EntryRow)| self.keyword_edit(tables, *entry, &row.keywords, change);
         let edits: Vec<Edit> = visible.iter().map(edit).collect::<Result<_, _>>()?;
         self.write_edits(tables, time, &edits, |_, _| {})
     }
@@ -168,7 +168,7 @@ impl Account {
         change: &KeywordChange,
     ) -> Result<Written, AccountError> {
         limit("messages", messages.len(), Account::MAX_BATCH)?;
-        let edit = |message: &Shown| self.edit(tables, message.entry, &message.keywords, change);
+        let edit = |message: &Shown| self.keyword_edit(tables, message.entry, &message.keywords, change);
         let edits: Vec<Edit> = messages.iter().map(edit).collect::<Result<_, _>>()?;
         self.write_edits(tables, time, &edits, |at, modseq| {
             for (keyword, set) in &edits[at].keywords {
@@ -205,7 +205,7 @@ impl Account {
         Ok(all)
     }
 
-    fn edit(
+    pub(super) fn keyword_edit(
         &self,
         tables: &impl Tables,
         entry: EntryId,
@@ -265,7 +265,7 @@ impl Account {
 }
 
 /// What is to be written for one message.
-struct Edit {
+pub(super) struct Edit {
     entry: EntryId,
     keywords: Vec<(Keyword, bool)>,
     renewal: Option<Place>,
@@ -273,15 +273,20 @@ struct Edit {
 
 impl Edit {
     /// A key is an entry's 22 letters and the keyword; a renewed place is about 60 bytes more.
-    fn bytes(&self) -> usize {
+    pub(super) fn bytes(&self) -> usize {
         let keywords = self.keywords.iter().map(|(keyword, _)| keyword.as_str().len() + 40);
         keywords.sum::<usize>() + 80 * usize::from(self.renewal.is_some())
     }
 
-    fn write(&self, writer: &mut Writer<'_>) {
+    /// For a message that goes elsewhere at the same time: that renews its place already.
+    pub(super) fn write_keywords(&self, writer: &mut Writer<'_>) {
         for (keyword, set) in &self.keywords {
             writer.keyword(self.entry, keyword, *set);
         }
+    }
+
+    pub(super) fn write(&self, writer: &mut Writer<'_>) {
+        self.write_keywords(writer);
         if self.renewal.is_some() {
             writer.place(self.entry, self.renewal);
         }

@@ -1,0 +1,256 @@
+//! The first meeting of a Maildir and a replica, and the end of it.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use data_encoding::HEXLOWER;
+
+use super::folders::{inode, sync};
+use super::ledger::{self, Attachment, FileRow, FolderRow, Ledger, Notes, UidLists};
+use super::{Brake, BridgeError, Maildirs, Progress};
+use crate::blob::BlobId;
+use crate::mailbox::{EntryId, MailboxId, Pack};
+use crate::maildir::scan::{self, Folder, FoundMessage, SkipReason, Skipped};
+use crate::maildir::{BaseName, FileName};
+use crate::replica::{ImportMessage, ReplicaError};
+
+/// The file in an attached Maildir that says which attachment it is.
+const MARKER: &str = ".postmerge";
+
+/// What the first meeting came to.
+#[derive(Debug, Default)]
+pub struct Attached {
+    /// Messages that were new to the replica.
+    pub imported: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Messages that both had.
+    pub known: u64,
+    /// Files whose messages were expunged from the account before: they are left alone.
+    pub expunged: u64,
+    /// Mailboxes whose UIDs were adopted.
+    pub adopted: u64,
+    /// What cannot be a message, or could not be read.
+    pub skipped: Vec<Skipped>,
+}
+
+impl Maildirs {
+    /// Attaches the Maildir at `root`, an absolute path: takes in what the replica has not. Nothing in the Maildir changes but
+    /// for the marker that is put into it; the first [`Maildirs::run`] brings the rest. A dry run only counts.
+    pub fn attach(
+        &self,
+        root: &Path,
+        uid_lists: UidLists,
+        dry_run: bool,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<(Option<Attachment>, Attached), BridgeError> {
+        let _turn = self.turn.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if !root.is_absolute() {
+            return Err(BridgeError::Relative { root: root.into() });
+        }
+        if self.list()?.iter().any(|attachment| attachment.root == root) {
+            return Err(BridgeError::Attached { root: root.into(), here: true });
+        }
+        if root.join(MARKER).symlink_metadata().is_ok() {
+            return Err(BridgeError::Attached { root: root.into(), here: false });
+        }
+        let scan = scan::scan(root)?;
+        let (id, mut notes) = ledger::next_id(&self.shelf)?;
+        let ledger = Ledger::new(self.shelf.clone(), id);
+        let mut attached = Attached { skipped: scan.skipped, ..Attached::default() };
+        let mut meeting = Meeting { maildirs: self, ledger: &ledger, dry_run, done: Progress::default(), progress };
+        for folder in &scan.folders {
+            meeting.folder(root, folder, &mut attached, &mut notes)?;
+        }
+        if dry_run {
+            return Ok((None, attached));
+        }
+        let marker = self.marker(id)?;
+        let (root, brake) = (root.to_owned(), Brake::default());
+        let attachment = Attachment { id, root, layout: scan.layout, uid_lists, marker, brake };
+        ledger.put_attachment(&mut notes, &attachment);
+        write_marker(&attachment)?;
+        ledger.commit(&notes)?;
+        Ok((Some(attachment), attached))
+    }
+
+    /// Ends an attachment. Files and messages stay as they are.
+    pub fn detach(&self, attachment: &Attachment) -> Result<(), BridgeError> {
+        let _turn = self.turn.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        Ledger::new(self.shelf.clone(), attachment.id).forget()?;
+        let path = attachment.root.join(MARKER);
+        match check_marker(attachment) {
+            Ok(()) => fs::remove_file(&path).map_err(|source| BridgeError::Write { action: "remove", path, source }),
+            // The directory is gone, or another's.
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// Another one for each attachment.
+    fn marker(&self, id: ledger::AttachmentId) -> Result<[u8; 16], BridgeError> {
+        let mut hasher = blake3::Hasher::new_derive_key("postmerge 1 maildir marker");
+        hasher.update(self.replica.id()?.as_bytes());
+        hasher.update(&id.0.to_be_bytes());
+        let mut marker = [0; 16];
+        marker.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
+        Ok(marker)
+    }
+}
+
+fn marker_text(marker: &[u8; 16]) -> String {
+    format!(
+        "postmerge keeps this Maildir in step with a replica, and stops if this file is not here.\n{}\n",
+        HEXLOWER.encode(marker)
+    )
+}
+
+fn write_marker(attachment: &Attachment) -> Result<(), BridgeError> {
+    let path = attachment.root.join(MARKER);
+    let write = || {
+        let mut file: File = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
+        file.write_all(marker_text(&attachment.marker).as_bytes())?;
+        file.sync_all()
+    };
+    write().map_err(|source| BridgeError::Write { action: "write", path: path.clone(), source })?;
+    sync(&attachment.root)
+}
+
+/// Whether the directory is the Maildir that was attached, and not an empty mount point.
+pub(super) fn check_marker(attachment: &Attachment) -> Result<(), BridgeError> {
+    let found = match fs::read(attachment.root.join(MARKER)) {
+        Ok(bytes) if bytes == marker_text(&attachment.marker).as_bytes() => return Ok(()),
+        Ok(_) => "that of another attachment",
+        Err(error) if error.kind() == io::ErrorKind::NotFound => "missing",
+        Err(_) => "not to be read",
+    };
+    Err(BridgeError::Marker { root: attachment.root.clone(), marker: MARKER, found })
+}
+
+/// Takes in folders.
+struct Meeting<'a> {
+    maildirs: &'a Maildirs,
+    ledger: &'a Ledger,
+    dry_run: bool,
+    done: Progress,
+    progress: &'a mut dyn FnMut(Progress),
+}
+
+impl Meeting<'_> {
+    fn folder(
+        &mut self,
+        root: &Path,
+        folder: &Folder,
+        attached: &mut Attached,
+        notes: &mut Notes,
+    ) -> Result<(), BridgeError> {
+        let replica = &self.maildirs.replica;
+        let adopt = folder.uidlist.as_ref().map(|list| (list.validity, list.next.value()));
+        let mut importer = replica.import(&folder.name, adopt, false, self.dry_run)?;
+        let mut files: Vec<(&FoundMessage, BlobId)> = Vec::with_capacity(folder.messages.len());
+        for message in &folder.messages {
+            let (internal_date, uid) = (message.internal_date, message.uid);
+            let found = ImportMessage { internal_date, keywords: message.keywords.clone(), uid };
+            let taken = match open(folder, message) {
+                Ok(body) => importer.add(found, body),
+                Err(source) => Err(ReplicaError::Source { source }),
+            };
+            match taken {
+                Ok(blob) => files.push((message, blob)),
+                Err(ReplicaError::Source { source }) => {
+                    let (path, reason) = (message.path.clone(), SkipReason::Io(source));
+                    attached.skipped.push(Skipped { path, reason });
+                }
+                Err(error) => return Err(error.into()),
+            }
+            self.done.messages += 1;
+            self.done.bytes += message.size;
+            (self.progress)(self.done);
+        }
+        let made = !importer.existed();
+        let report = importer.finish()?;
+        attached.imported += report.imported;
+        attached.bytes += report.bytes;
+        attached.known += report.known;
+        attached.expunged += report.expunged;
+        attached.adopted += u64::from(report.adopts_uids);
+        if self.dry_run {
+            return Ok(());
+        }
+        if made && folder.subscribed.unwrap_or(true) && replica.snapshot()?.find(&folder.name)?.is_some() {
+            replica.set_subscribed(&folder.name, true)?;
+        }
+        self.pair(root, folder, &files, notes)
+    }
+
+    /// Notes which file is which message.
+    fn pair(
+        &self,
+        root: &Path,
+        folder: &Folder,
+        files: &[(&FoundMessage, BlobId)],
+        notes: &mut Notes,
+    ) -> Result<(), BridgeError> {
+        let snapshot = self.maildirs.replica.snapshot()?;
+        // A folder of which everything was expunged made no mailbox: the first run does.
+        let Some(mailbox) = snapshot.find(&folder.name)? else { return Ok(()) };
+        let dir = folder.dir.strip_prefix(root).unwrap_or(&folder.dir).to_owned();
+        let inode = inode(&folder.dir).unwrap_or(0);
+        let row = FolderRow { dir, name: folder.name.clone(), inode, stamp: None, modseq: None };
+        self.ledger.put_folder(notes, mailbox, &row);
+        let mut here: BTreeMap<BlobId, Vec<EntryId>> = BTreeMap::new();
+        for entry in snapshot.entries(mailbox)? {
+            if let Some(located) = snapshot.locate(entry)? {
+                here.entry(located.blob).or_default().push(entry);
+            }
+        }
+        let homes = snapshot.incarnations(&folder.name)?;
+        let mut met: BTreeMap<BlobId, u32> = BTreeMap::new();
+        for (message, blob) in files {
+            let occurrence = met.entry(*blob).or_default();
+            let imported = |home: &MailboxId| Pack::imported_id(*home, blob, *occurrence);
+            let imported: Vec<EntryId> = homes.iter().map(imported).collect();
+            *occurrence += 1;
+            let waiting = here.get_mut(blob).filter(|entries| !entries.is_empty());
+            let entry = match waiting {
+                Some(entries) => {
+                    let own = entries.iter().position(|entry| imported.contains(entry)).unwrap_or(0);
+                    Some(entries.swap_remove(own))
+                }
+                None => {
+                    let mut found = None;
+                    for entry in &imported {
+                        let located = snapshot.locate(*entry)?;
+                        found = found.or(located.map(|located| Some(*entry).filter(|_| located.place.is_some())));
+                    }
+                    // One that came in since waits for the first run.
+                    let Some(found) = found else { continue };
+                    found
+                }
+            };
+            let row = FileRow { entry, keywords: message.keywords.clone() };
+            self.ledger.put_file(notes, mailbox, &message.base, &row);
+        }
+        Ok(())
+    }
+}
+
+/// Opens a message. A change of flags is a rename, so a file that is gone is looked for under its other names.
+fn open(folder: &Folder, message: &FoundMessage) -> io::Result<File> {
+    match File::open(&message.path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            for dir in ["cur", "new"].map(|sub| folder.dir.join(sub)) {
+                for entry in fs::read_dir(dir)?.flatten() {
+                    let base: Option<BaseName> = FileName::parse(&entry.file_name()).ok().map(|name| name.base);
+                    if base.as_ref() == Some(&message.base) {
+                        return File::open(entry.path());
+                    }
+                }
+            }
+            Err(error)
+        }
+        opened => opened,
+    }
+}

@@ -1,0 +1,186 @@
+//! Single files of a Maildir: written, renamed, removed. Nothing is ever overwritten.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File, FileTimes, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::io::Errno;
+
+use super::BridgeError;
+use super::look::OnDisk;
+use crate::mailbox::{EntryId, Keyword, Nonce};
+use crate::maildir::body_size::BodySize;
+use crate::maildir::{BaseName, FileName, KeywordTable, Letters};
+use crate::uid::Located;
+
+/// The folder that a file goes to.
+pub(super) struct Target {
+    pub(super) dir: PathBuf,
+    pub(super) keywords: KeywordTable,
+}
+
+/// Whether something could be done.
+pub(super) enum Outcome<T> {
+    Done(T),
+    /// Somebody else changed it first; the next look tells what.
+    Changed,
+}
+
+impl<T> Outcome<T> {
+    pub(super) fn map<U>(self, f: impl FnOnce(T) -> U) -> Outcome<U> {
+        match self {
+            Outcome::Done(value) => Outcome::Done(f(value)),
+            Outcome::Changed => Outcome::Changed,
+        }
+    }
+}
+
+/// What a file is called, and what that says.
+pub(super) type Named = (BaseName, BTreeSet<Keyword>);
+
+/// A file that was renamed, or needed not be.
+pub(super) struct Moved {
+    pub(super) named: Named,
+    pub(super) renamed: bool,
+}
+
+fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> BridgeError {
+    let path = path.to_owned();
+    move |source| BridgeError::Write { action, path, source }
+}
+
+/// Removes a file.
+pub(super) fn remove(path: &Path) -> Result<Outcome<()>, BridgeError> {
+    match fs::remove_file(path) {
+        Ok(()) => Ok(Outcome::Done(())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Outcome::Changed),
+        Err(error) => Err(failed("remove", path)(error)),
+    }
+}
+
+/// Gives a file the flags it should have, in the folder where it should be.
+pub(super) fn relocate(
+    file: &OnDisk,
+    dir: &Path,
+    table: &KeywordTable,
+    target: &Target,
+    keywords: &BTreeSet<Keyword>,
+) -> Result<Outcome<Moved>, BridgeError> {
+    let mut name = file.name.clone();
+    // A letter of this folder's table may mean something else in another one.
+    name.letters.set_keywords(&BTreeSet::new(), table);
+    name.letters.set_keywords(keywords, &target.keywords);
+    let (from, elsewhere) = (file.path(dir), dir != target.dir);
+    let said = name.letters.keywords(&target.keywords);
+    let stays = !elsewhere && name.letters == file.name.letters;
+    if stays {
+        return Ok(Outcome::Done(Moved { named: (name.base, said), renamed: false }));
+    }
+    // What no program has looked at yet stays new.
+    let still_new = file.in_new && name.letters == Letters::default();
+    for count in 0.. {
+        let base = numbered(&name.base, count);
+        let to = path(target, still_new, name.called(base.clone()));
+        match rename_new(&from, &to) {
+            Ok(()) => return Ok(Outcome::Done(Moved { named: (base, said), renamed: true })),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Outcome::Changed),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && count < 100 => {}
+            Err(error) => return Err(failed("rename", &from)(error)),
+        }
+    }
+    Ok(Outcome::Changed)
+}
+
+/// A base name that is not taken: the file of another message has it.
+fn numbered(base: &BaseName, count: u32) -> BaseName {
+    let (head, fields) = match base.as_bytes().iter().position(|byte| *byte == b',') {
+        Some(at) => base.as_bytes().split_at(at),
+        None => (base.as_bytes(), &[][..]),
+    };
+    let numbered = [head, format!("-{count}").as_bytes(), fields].concat();
+    if count == 0 { base.clone() } else { BaseName::new(&numbered).unwrap_or_else(|_| base.clone()) }
+}
+
+fn path(target: &Target, is_new: bool, name: FileName) -> PathBuf {
+    let name_bytes = if is_new { name.base.as_bytes().to_vec() } else { name.to_bytes() };
+    target.dir.join(if is_new { "new" } else { "cur" }).join(std::ffi::OsString::from_vec(name_bytes))
+}
+
+/// Writes a message: into `tmp`, synced, and only then under its name. Without flags it is new, as a delivery is.
+pub(super) fn write(
+    entry: EntryId,
+    located: &Located,
+    mut body: impl Read,
+    target: &Target,
+    keywords: &BTreeSet<Keyword>,
+) -> Result<Named, BridgeError> {
+    let tmp = target.dir.join("tmp").join(format!("{entry}.postmerge"));
+    let mut options = OpenOptions::new();
+    // What a run that was cut off left there is written anew.
+    let file = options.write(true).create(true).truncate(true).mode(0o600).open(&tmp);
+    let mut file = file.map_err(failed("make", &tmp))?;
+    let size = copy(&mut body, &mut file).map_err(failed("write", &tmp))?;
+    set_date(&file, located.internal_date).map_err(failed("date", &tmp))?;
+    file.sync_all().map_err(failed("sync", &tmp))?;
+    drop(file);
+    let token = match located.place {
+        // Another stay in a folder is another message to a Dovecot that looks at names.
+        Some((_, nonce)) if nonce != Nonce::INITIAL => format!("{entry}-{:x}.postmerge", nonce.0),
+        _ => format!("{entry}.postmerge"),
+    };
+    let wrong = |error| failed("name", &tmp)(io::Error::other(error));
+    let unique = BaseName::unique(located.internal_date, &token, size.bytes, size.crlf_size()).map_err(wrong)?;
+    let mut letters = Letters::default();
+    letters.set_keywords(keywords, &target.keywords);
+    let said = letters.keywords(&target.keywords);
+    for count in 0.. {
+        let base = numbered(&unique, count);
+        let to = path(target, letters == Letters::default(), FileName::new(base.clone(), letters.clone()));
+        match rename_new(&tmp, &to) {
+            Ok(()) => return Ok((base, said)),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && count < 100 => {}
+            Err(error) => return Err(failed("rename", &tmp)(error)),
+        }
+    }
+    unreachable!("the last try returns")
+}
+
+fn copy(from: &mut impl Read, to: &mut File) -> io::Result<BodySize> {
+    let (mut count, mut buffer) = (BodySize::default(), vec![0; 64 << 10]);
+    loop {
+        match from.read(&mut buffer) {
+            Ok(0) => return Ok(count),
+            Ok(read) => {
+                to.write_all(&buffer[..read])?;
+                count.add(&buffer[..read]);
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Renames a file unless something has the other name.
+fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
+    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        // A file system that cannot do it in one step.
+        Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {
+            fs::hard_link(from, to)?;
+            fs::remove_file(from)
+        }
+        done => Ok(done?),
+    }
+}
+
+/// Dates that the system cannot hold are left at the time of writing.
+fn set_date(file: &File, seconds: i64) -> io::Result<()> {
+    let span = Duration::from_secs(seconds.unsigned_abs());
+    let epoch = SystemTime::UNIX_EPOCH;
+    let date = if seconds < 0 { epoch.checked_sub(span) } else { epoch.checked_add(span) };
+    date.map_or(Ok(()), |date| file.set_times(FileTimes::new().set_modified(date)))
+}

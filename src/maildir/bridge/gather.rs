@@ -1,0 +1,538 @@
+//! From two looks to a plan: the messages that changed on either side, each with its decision. Nothing is changed here.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, Read};
+
+use super::brake::Stopped;
+use super::decide::{DiskStep, ReplicaStep, State, decide};
+use super::folders::{Folder, Folders};
+use super::ledger::FileRow;
+use super::look::{self, Files};
+use super::{BridgeError, Report, Run};
+use crate::blob::{BlobHasher, BlobId, MAX_SMALL};
+use crate::mailbox::{EntryId, Keyword, MailboxId, ModSeq};
+use crate::maildir::BaseName;
+use crate::maildir::scan::{SkipReason, Skipped};
+use crate::replica::Snapshot;
+use crate::uid::{Fate, Located};
+
+/// Files that one round reads at most, and their bytes, small bodies being kept in memory until they are stored.
+const ROUND_FILES: usize = 4000;
+const ROUND_BYTES: u64 = 32 << 20;
+/// Messages of the replica that one round looks at.
+const ROUND_ENTRIES: usize = 4000;
+
+/// A file of a folder.
+pub(super) type Place = (MailboxId, BaseName);
+
+/// One message, and what is to be done about it.
+pub(super) struct Case {
+    /// Nothing for a file that is no message yet.
+    pub(super) entry: Option<EntryId>,
+    /// What was remembered.
+    pub(super) base: Option<(Place, FileRow)>,
+    /// Its file.
+    pub(super) disk: Option<Place>,
+    /// What the file's name says.
+    pub(super) said: BTreeSet<Keyword>,
+    pub(super) located: Option<Located>,
+    pub(super) on_replica: ReplicaStep,
+    pub(super) on_disk: DiskStep,
+    /// The body of a file that is no message yet.
+    pub(super) body: Option<Body>,
+}
+
+/// What was read of a file that nobody knew.
+#[derive(Clone, Debug)]
+pub(super) struct Body {
+    pub(super) blob: BlobId,
+    pub(super) size: u64,
+    pub(super) mtime: i64,
+    /// Nothing for a large one.
+    pub(super) bytes: Option<Vec<u8>>,
+}
+
+/// What a round is to do.
+pub(super) struct Plan {
+    pub(super) cases: Vec<Case>,
+    pub(super) folders: BTreeMap<MailboxId, Folder>,
+    pub(super) listed: BTreeMap<MailboxId, Files>,
+    /// Folders that must be looked through again.
+    pub(super) again: BTreeSet<MailboxId>,
+    /// Folders in which this round wrote.
+    pub(super) written: BTreeSet<MailboxId>,
+    /// Messages about which nothing could be decided or done now: the next run looks at them.
+    pub(super) postponed: Vec<EntryId>,
+    /// Whether another round is needed.
+    pub(super) more: bool,
+    /// How many messages the account has.
+    messages: u64,
+}
+
+/// Messages of the replica that are still to be looked at in this run, and up to where that brings each folder.
+#[derive(Default)]
+pub(super) struct Queue {
+    entries: Vec<EntryId>,
+    reached: BTreeMap<MailboxId, ModSeq>,
+    filled: bool,
+}
+
+impl Queue {
+    /// Up to which mod-sequence a folder has everything, once the queue is empty.
+    pub(super) fn reached(&self, mailbox: MailboxId) -> Option<ModSeq> {
+        self.reached.get(&mailbox).copied().filter(|_| self.entries.is_empty())
+    }
+}
+
+/// A folder's files against what was remembered of them.
+#[derive(Default)]
+struct Difference {
+    gone: Vec<(Place, FileRow)>,
+    changed: Vec<(Place, FileRow)>,
+    unknown: Vec<Place>,
+}
+
+impl Run<'_> {
+    pub(super) fn gather(&mut self, folders: Folders, report: &mut Report) -> Result<Plan, BridgeError> {
+        let Folders { all: folders, snapshot } = folders;
+        self.fill_queue(&folders, &snapshot)?;
+        let take = self.queue.entries.len().saturating_sub(ROUND_ENTRIES);
+        let touched: Vec<EntryId> = self.queue.entries.split_off(take);
+        let messages = folders.values().filter_map(|folder| Some(folder.mailbox.as_ref()?.messages)).sum();
+        let mut plan = Plan {
+            cases: Vec::new(),
+            folders,
+            listed: BTreeMap::new(),
+            again: BTreeSet::new(),
+            written: BTreeSet::new(),
+            postponed: Vec::new(),
+            more: !self.queue.entries.is_empty(),
+            messages,
+        };
+        let mut difference = self.difference(&mut plan, report)?;
+        let unknown = std::mem::take(&mut difference.unknown);
+        let bodies = self.read_unknown(unknown, &mut plan, report);
+        let known = self.known(&mut plan, touched, &difference, &snapshot, report)?;
+        self.cases(&mut plan, difference, known, bodies);
+        Ok(plan)
+    }
+
+    /// Once in a run: the messages to which something happened since the folders were last in step.
+    fn fill_queue(
+        &mut self,
+        folders: &BTreeMap<MailboxId, Folder>,
+        snapshot: &Snapshot,
+    ) -> Result<(), BridgeError> {
+        if std::mem::replace(&mut self.queue.filled, true) {
+            return Ok(());
+        }
+        self.waiting = self.ledger.waiting()?;
+        let mut entries = self.waiting.clone();
+        for folder in folders.values() {
+            let Some(mailbox) = &folder.mailbox else {
+                entries.extend(self.ledger.files(folder.id)?.into_iter().filter_map(|(_, row)| row.entry));
+                continue;
+            };
+            if folder.row.modseq == Some(mailbox.highest_modseq) {
+                continue;
+            }
+            self.queue.reached.insert(folder.id, mailbox.highest_modseq);
+            let since = folder.row.modseq.map(|since| snapshot.entries_changed_since(folder.id, since));
+            match since.transpose()?.flatten() {
+                Some(changed) => entries.extend(changed),
+                None => {
+                    entries.extend(snapshot.entries(folder.id)?);
+                    entries.extend(self.ledger.files(folder.id)?.into_iter().filter_map(|(_, row)| row.entry));
+                }
+            }
+        }
+        self.queue.entries = entries.into_iter().collect();
+        Ok(())
+    }
+
+    /// Lists the folders that changed. What seems gone is looked for once more.
+    fn difference(&mut self, plan: &mut Plan, report: &mut Report) -> Result<Difference, BridgeError> {
+        let mut difference = Difference::default();
+        // While messages wait to be written, what this run itself writes is not looked through each time.
+        if plan.more && std::mem::replace(&mut self.looked, true) {
+            return Ok(difference);
+        }
+        self.looked = true;
+        let ids: Vec<MailboxId> = plan.folders.keys().copied().collect();
+        for id in ids {
+            let folder = &plan.folders[&id];
+            if folder.vanished {
+                let rows = self.ledger.files(id)?.into_iter();
+                difference.gone.extend(rows.map(|(base, row)| ((id, base), row)));
+                continue;
+            }
+            match look::stamp(&folder.dir) {
+                Ok(stamp) if folder.row.stamp == Some(stamp) => continue,
+                Ok(_) => {}
+                Err(skip) => {
+                    report.skipped.push(skip);
+                    continue;
+                }
+            }
+            self.compare(id, plan, &mut difference, report)?;
+        }
+        self.look_again(plan, &mut difference, report);
+        Ok(difference)
+    }
+
+    fn compare(
+        &self,
+        id: MailboxId,
+        plan: &mut Plan,
+        difference: &mut Difference,
+        report: &mut Report,
+    ) -> Result<(), BridgeError> {
+        if !self.list(id, plan, report) {
+            return Ok(());
+        }
+        let files = &plan.listed[&id];
+        let mut rows: BTreeMap<BaseName, FileRow> = self.ledger.files(id)?.into_iter().collect();
+        for (base, file) in &files.files {
+            match rows.remove(base) {
+                None => difference.unknown.push((id, base.clone())),
+                Some(row) if row.entry.is_some() => {
+                    if file.name.letters.keywords(&files.keywords) != row.keywords {
+                        difference.changed.push(((id, base.clone()), row));
+                    }
+                }
+                Some(_) => {}
+            }
+        }
+        difference.gone.extend(rows.into_iter().map(|(base, row)| ((id, base), row)));
+        Ok(())
+    }
+
+    /// Lists a folder, unless that was done; false if it cannot be believed now.
+    fn list(&self, id: MailboxId, plan: &mut Plan, report: &mut Report) -> bool {
+        if plan.listed.contains_key(&id) {
+            return true;
+        }
+        let Some(folder) = plan.folders.get(&id).filter(|folder| !folder.vanished) else { return false };
+        match look::list(&folder.dir, self.clock, &mut report.skipped) {
+            Ok(Some(files)) => drop(plan.listed.insert(id, files)),
+            Ok(None) => {
+                report.busy.push(folder.row.name.clone());
+                return false;
+            }
+            Err(skip) => {
+                report.skipped.push(skip);
+                return false;
+            }
+        }
+        true
+    }
+
+    /// A file is gone only if a second look, begun after the first one was over, does not see it either.
+    fn look_again(&self, plan: &mut Plan, difference: &mut Difference, report: &mut Report) {
+        let ids: BTreeSet<MailboxId> = difference.gone.iter().map(|((id, _), _)| *id).collect();
+        for id in ids {
+            let Some(folder) = plan.folders.get(&id).filter(|folder| !folder.vanished) else { continue };
+            let again = look::list(&folder.dir, self.clock, &mut Vec::new()).ok().flatten();
+            let believed = again.as_ref().is_some_and(|again| {
+                let first = &plan.listed[&id];
+                first.files.keys().eq(again.files.keys())
+            });
+            if !believed {
+                difference.gone.retain(|((at, _), _)| *at != id);
+                report.busy.push(folder.row.name.clone());
+                plan.again.insert(id);
+            }
+        }
+        // A folder that changed since it was passed over may have what another one lost.
+        if !difference.gone.is_empty() {
+            let moved_on = |(id, folder): (&MailboxId, &Folder)| {
+                let now = look::stamp(&folder.dir).ok();
+                let then = plan.listed.get(id).map_or(folder.row.stamp, |files| files.stamp.or(now));
+                !folder.vanished && now != then
+            };
+            if plan.folders.iter().any(moved_on) {
+                difference.gone.clear();
+                plan.again.extend(plan.folders.keys());
+                plan.more = true;
+            }
+        }
+    }
+
+    /// Reads files that nobody knew, as many as one round takes.
+    fn read_unknown(
+        &mut self,
+        unknown: Vec<Place>,
+        plan: &mut Plan,
+        report: &mut Report,
+    ) -> Vec<(Place, Body)> {
+        let (mut bodies, mut bytes) = (Vec::new(), 0);
+        for place in unknown {
+            let full = !self.how.dry_run && (bodies.len() == ROUND_FILES || bytes >= ROUND_BYTES);
+            if full {
+                plan.more = true;
+                plan.again.insert(place.0);
+                continue;
+            }
+            let file = &plan.listed[&place.0].files[&place.1];
+            let dir = &plan.folders[&place.0].dir;
+            let read = file.open(dir).and_then(|(mut source, measured)| {
+                read_body(&mut source, measured.size, measured.mtime).map_err(SkipReason::Io)
+            });
+            match read {
+                Ok(mut body) => {
+                    if self.how.dry_run {
+                        body.bytes = None;
+                    }
+                    bytes += body.size.min(MAX_SMALL as u64);
+                    bodies.push((place, body));
+                }
+                Err(SkipReason::Io(error)) if error.kind() == io::ErrorKind::NotFound => {
+                    plan.again.insert(place.0);
+                }
+                Err(reason) => report.skipped.push(Skipped { path: file.path(dir), reason }),
+            }
+        }
+        bodies
+    }
+
+    /// The messages of this round that are known to one side at least, with what was remembered of them.
+    fn known(
+        &self,
+        plan: &mut Plan,
+        touched: Vec<EntryId>,
+        difference: &Difference,
+        snapshot: &Snapshot,
+        report: &mut Report,
+    ) -> Result<BTreeMap<EntryId, Case>, BridgeError> {
+        let seen = difference.gone.iter().chain(&difference.changed);
+        let seen: BTreeMap<EntryId, &(Place, FileRow)> =
+            seen.filter_map(|one| Some((one.1.entry?, one))).collect();
+        let entries: BTreeSet<EntryId> = touched.into_iter().chain(seen.keys().copied()).collect();
+        let entries: Vec<EntryId> = entries.into_iter().collect();
+        let rows = self.ledger.files_of(&entries)?;
+        let gone: BTreeSet<EntryId> = difference.gone.iter().filter_map(|(_, row)| row.entry).collect();
+        let mut known = BTreeMap::new();
+        for (entry, row) in entries.into_iter().zip(rows) {
+            let base = row.map(|(mailbox, base, row)| ((mailbox, base), row));
+            let mut disk = base.as_ref().map(|(place, _)| place.clone()).filter(|_| !gone.contains(&entry));
+            let mut said = base.as_ref().map(|(_, row)| row.keywords.clone()).unwrap_or_default();
+            if let Some(place) = disk.clone() {
+                if plan.folders.get(&place.0).is_none_or(|folder| folder.vanished) || !self.list(place.0, plan, report)
+                {
+                    // It cannot be looked at now, so nothing is decided.
+                    plan.postpone(entry, place.0);
+                    continue;
+                }
+                let files = &plan.listed[&place.0];
+                match files.files.get(&place.1) {
+                    Some(file) => said = file.name.letters.keywords(&files.keywords),
+                    // Its folder was not compared, or not believed.
+                    None if plan.again.contains(&place.0) || !seen.contains_key(&entry) => {
+                        plan.postpone(entry, place.0);
+                        continue;
+                    }
+                    None => disk = None,
+                }
+            }
+            let located = snapshot.locate(entry)?;
+            let (on_replica, on_disk) = (ReplicaStep::Nothing, DiskStep::Nothing);
+            let entry_case =
+                Case { entry: Some(entry), base, disk, said, located, on_replica, on_disk, body: None };
+            known.insert(entry, entry_case);
+        }
+        Ok(known)
+    }
+
+    /// Finds for each new file the message it is, and decides about all.
+    fn cases(
+        &self,
+        plan: &mut Plan,
+        difference: Difference,
+        mut known: BTreeMap<EntryId, Case>,
+        bodies: Vec<(Place, Body)>,
+    ) {
+        let mut lost: BTreeMap<BlobId, Vec<EntryId>> = BTreeMap::new();
+        let mut unfiled: BTreeMap<(MailboxId, BlobId), Vec<EntryId>> = BTreeMap::new();
+        for (entry, case) in &known {
+            let Some(located) = &case.located else { continue };
+            match (&case.base, &case.disk, located.place) {
+                (Some(_), None, _) => lost.entry(located.blob).or_default().push(*entry),
+                (None, None, Some((mailbox, _))) => {
+                    unfiled.entry((mailbox, located.blob)).or_default().push(*entry);
+                }
+                _ => {}
+            }
+        }
+        for (place, body) in bodies {
+            let files = &plan.listed[&place.0];
+            let said = files.files[&place.1].name.letters.keywords(&files.keywords);
+            let entry = take_lost(&mut lost, &known, body.blob, &place)
+                .or_else(|| unfiled.get_mut(&(place.0, body.blob)).and_then(Vec::pop));
+            if let Some(case) = entry.and_then(|entry| known.get_mut(&entry)) {
+                (case.disk, case.said) = (Some(place), said);
+                // If its message was expunged, the file is a message of its own again.
+                case.body = Some(body);
+                continue;
+            }
+            let mut case = Case {
+                entry: None,
+                base: None,
+                disk: Some(place),
+                said,
+                located: None,
+                on_replica: ReplicaStep::Nothing,
+                on_disk: DiskStep::Nothing,
+                body: Some(body),
+            };
+            settle(&mut case);
+            plan.cases.push(case);
+        }
+        for (_, mut case) in known {
+            let gone = case.base.is_some() && case.disk.is_none();
+            // It may be among the files that the next round reads.
+            if gone && plan.more {
+                if let (Some(entry), Some(((mailbox, _), _))) = (case.entry, &case.base) {
+                    plan.postpone(entry, *mailbox);
+                }
+                continue;
+            }
+            settle(&mut case);
+            plan.cases.push(case);
+        }
+        // Files that were left alone and are gone now.
+        for ((mailbox, base), row) in difference.gone.into_iter().filter(|(_, row)| row.entry.is_none()) {
+            let mut case = Case {
+                entry: None,
+                base: Some(((mailbox, base), row)),
+                disk: None,
+                said: BTreeSet::new(),
+                located: None,
+                on_replica: ReplicaStep::Nothing,
+                on_disk: DiskStep::Nothing,
+                body: None,
+            };
+            settle(&mut case);
+            plan.cases.push(case);
+        }
+    }
+
+    /// Takes out a direction in which too much would go.
+    pub(super) fn brake(&self, plan: &mut Plan, report: &mut Report) {
+        let expunges = |case: &&Case| matches!(case.on_replica, ReplicaStep::Edit { fate: Fate::Expunge, .. });
+        let expunged = plan.cases.iter().filter(expunges).count() as u64;
+        let removed = plan.cases.iter().filter(|case| case.on_disk == DiskStep::Remove).count() as u64;
+        let stop = |removals: u64, messages: u64| {
+            let stops = !self.how.allow_removals && self.how.limit.stops(removals, messages);
+            stops.then_some(Stopped { removals, messages })
+        };
+        report.brake.into_replica = stop(expunged, plan.messages);
+        report.brake.into_maildir = stop(removed, plan.messages + removed);
+        let (in_stops, out_stops) = (report.brake.into_replica.is_some(), report.brake.into_maildir.is_some());
+        if !in_stops && !out_stops {
+            return;
+        }
+        let stopped = |case: &Case| {
+            in_stops && case.on_replica != ReplicaStep::Nothing
+                || out_stops && !matches!(case.on_disk, DiskStep::Nothing | DiskStep::Forget)
+        };
+        let (kept, stopped): (Vec<Case>, Vec<Case>) =
+            std::mem::take(&mut plan.cases).into_iter().partition(|case| !stopped(case));
+        plan.cases = kept;
+        plan.postponed.extend(stopped.iter().filter_map(|case| case.entry));
+        plan.again.extend(plan.folders.keys());
+        plan.more = false;
+    }
+}
+
+fn take_lost(
+    lost: &mut BTreeMap<BlobId, Vec<EntryId>>,
+    known: &BTreeMap<EntryId, Case>,
+    blob: BlobId,
+    place: &Place,
+) -> Option<EntryId> {
+    let entries = lost.get_mut(&blob)?;
+    let base_of = |entry: &EntryId| known[entry].base.as_ref().map(|(place, _)| place);
+    // The same name elsewhere, else another name in the same folder, else any.
+    let by_name = entries.iter().position(|entry| base_of(entry).is_some_and(|base| base.1 == place.1));
+    let by_folder = || entries.iter().position(|entry| base_of(entry).is_some_and(|base| base.0 == place.0));
+    let at = by_name.or_else(by_folder).or(Some(0).filter(|_| !entries.is_empty()))?;
+    Some(entries.swap_remove(at))
+}
+
+fn settle(case: &mut Case) {
+    let state = |mailbox: MailboxId, keywords: &BTreeSet<Keyword>| State { mailbox, keywords: keywords.clone() };
+    let base = case.base.as_ref().filter(|_| case.entry.is_some());
+    let base = base.map(|((mailbox, _), row)| state(*mailbox, &row.keywords));
+    let disk = case.disk.as_ref().map(|(mailbox, _)| state(*mailbox, &case.said));
+    let replica = case.located.as_ref();
+    let replica = replica.and_then(|at| Some(state(at.place?.0, &at.keywords)));
+    // A message that this replica does not know is not one that it expunged: the file is new.
+    let unknown = case.entry.is_some() && case.located.is_none();
+    let base = base.filter(|_| !unknown);
+    (case.on_replica, case.on_disk) = decide(base.as_ref(), disk.as_ref(), replica.as_ref());
+}
+
+/// Reads a body that is small, names one that is not.
+pub(super) fn read_body(source: &mut impl Read, size: u64, mtime: i64) -> io::Result<Body> {
+    let mut start = Vec::with_capacity(size.min(MAX_SMALL as u64) as usize + 1);
+    source.by_ref().take(MAX_SMALL as u64).read_to_end(&mut start)?;
+    if start.len() < MAX_SMALL {
+        return Ok(Body { blob: BlobId::of(&start), size: start.len() as u64, mtime, bytes: Some(start) });
+    }
+    let (mut hasher, mut size, mut piece) = (BlobHasher::new(), start.len() as u64, vec![0; 128 << 10]);
+    hasher.update(&start);
+    loop {
+        match source.read(&mut piece) {
+            Ok(0) => return Ok(Body { blob: hasher.finish(), size, mtime, bytes: None }),
+            Ok(length) => {
+                hasher.update(&piece[..length]);
+                size += length as u64;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+impl Plan {
+    fn postpone(&mut self, entry: EntryId, mailbox: MailboxId) {
+        self.postponed.push(entry);
+        self.again.insert(mailbox);
+    }
+
+    /// What would be done.
+    pub(super) fn count(&self, report: &mut Report) {
+        for case in &self.cases {
+            let there = &mut report.into_replica;
+            match &case.on_replica {
+                ReplicaStep::Nothing => {}
+                ReplicaStep::Add => {
+                    there.added += 1;
+                    there.bytes += case.body.as_ref().map_or(0, |body| body.size);
+                }
+                ReplicaStep::Edit { fate: Fate::Expunge, .. } => there.removed += 1,
+                ReplicaStep::Edit { set, clear, fate } => {
+                    there.moved += u64::from(*fate != Fate::Stay);
+                    there.flagged += u64::from(!set.is_empty() || !clear.is_empty());
+                }
+            }
+            let here = &mut report.into_maildir;
+            match (&case.on_disk, &case.disk) {
+                (DiskStep::Place(_), None) => {
+                    here.added += 1;
+                    here.bytes += case.located.as_ref().map_or(0, |located| located.size);
+                }
+                (DiskStep::Place(state), Some((mailbox, _))) if state.mailbox != *mailbox => here.moved += 1,
+                (DiskStep::Place(state), Some(place)) => {
+                    // A keyword that no letter stands for changes no file.
+                    let files = &self.listed[&place.0];
+                    let mut letters = files.files[&place.1].name.letters.clone();
+                    letters.set_keywords(&state.keywords, &files.keywords);
+                    here.flagged += u64::from(letters != files.files[&place.1].name.letters);
+                }
+                (DiskStep::Remove, _) => here.removed += 1,
+                (DiskStep::Nothing | DiskStep::Forget, _) => {}
+            }
+        }
+    }
+}
