@@ -281,7 +281,7 @@ impl<'a> Run<'a> {
             attach::check_marker(&self.attachment)?;
             let (round, more) = self.round()?;
             report.add(round);
-            if !more || self.how.dry_run {
+            if !more {
                 break;
             }
         }
@@ -300,11 +300,11 @@ impl<'a> Run<'a> {
         let folders = self.folders(&mut report)?;
         let mut plan = self.gather(folders, &mut report)?;
         self.brake(&mut plan, &mut report);
-        let more = plan.more;
-        match self.how.dry_run {
-            true => plan.count(&mut report),
-            false => self.perform(plan, &mut report)?,
+        if self.how.dry_run {
+            plan.count(&mut report);
+            return Ok((report, false));
         }
+        let more = self.perform(plan, &mut report)?;
         Ok((report, more))
     }
 

@@ -42,7 +42,8 @@ impl Shelf {
             let file = file.open(&path).map_err(failed)?;
             let backend = FileBackend::new(file).map_err(failed)?;
             let mut builder = Database::builder();
-            let database = builder.set_cache_size(CACHE_BYTES).create_with_backend(backend).map_err(failed)?;
+            let database =
+                builder.set_cache_size(CACHE_BYTES).create_with_backend(backend).map_err(failed)?;
             if database.begin_read().map_err(failed)?.open_table(ROWS).is_err() {
                 let write = database.begin_write().map_err(failed)?;
                 write.open_table(ROWS).map_err(failed)?;
@@ -53,11 +54,8 @@ impl Shelf {
         // redb may panic on a file that was altered behind its back.
         let opened = catch_unwind(AssertUnwindSafe(open))
             .unwrap_or_else(|_| Err(TableError("the database cannot be read".to_owned())));
-        let database = opened.map_err(|error| StoreError::Damaged {
-            path: path.clone(),
-            offset: 0,
-            what: error.0,
-        })?;
+        let database =
+            opened.map_err(|error| StoreError::Damaged { path: path.clone(), offset: 0, what: error.0 })?;
         Ok(Shelf { database, path, _lock: Arc::clone(lock) })
     }
 

@@ -11,8 +11,8 @@ use super::tables::{Table, TableError, Tables};
 use super::validity::uid_validity;
 use crate::blob::BlobId;
 use crate::mailbox::{
-    AccountId, EntryId, Keyword, MailboxId, MailboxName, Message, ModSeq, Nonce, PackId, Placement, SpecialUse, Uid,
-    UidValidity,
+    AccountId, EntryId, Keyword, MailboxId, MailboxName, Message, ModSeq, Nonce, PackId, Placement,
+    SpecialUse, Uid, UidValidity,
 };
 
 /// A mailbox as clients see it.

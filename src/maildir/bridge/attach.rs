@@ -61,7 +61,8 @@ impl Maildirs {
         let (id, mut notes) = ledger::next_id(&self.shelf)?;
         let ledger = Ledger::new(self.shelf.clone(), id);
         let mut attached = Attached { skipped: scan.skipped, ..Attached::default() };
-        let mut meeting = Meeting { maildirs: self, ledger: &ledger, dry_run, done: Progress::default(), progress };
+        let mut meeting =
+            Meeting { maildirs: self, ledger: &ledger, dry_run, done: Progress::default(), progress };
         for folder in &scan.folders {
             meeting.folder(root, folder, &mut attached, &mut notes)?;
         }
@@ -83,7 +84,9 @@ impl Maildirs {
         Ledger::new(self.shelf.clone(), attachment.id).forget()?;
         let path = attachment.root.join(MARKER);
         match check_marker(attachment) {
-            Ok(()) => fs::remove_file(&path).map_err(|source| BridgeError::Write { action: "remove", path, source }),
+            Ok(()) => {
+                fs::remove_file(&path).map_err(|source| BridgeError::Write { action: "remove", path, source })
+            }
             // The directory is gone, or another's.
             Err(_) => Ok(()),
         }
@@ -223,7 +226,8 @@ impl Meeting<'_> {
                     let mut found = None;
                     for entry in &imported {
                         let located = snapshot.locate(*entry)?;
-                        found = found.or(located.map(|located| Some(*entry).filter(|_| located.place.is_some())));
+                        found =
+                            found.or(located.map(|located| Some(*entry).filter(|_| located.place.is_some())));
                     }
                     // One that came in since waits for the first run.
                     let Some(found) = found else { continue };
@@ -243,7 +247,8 @@ fn open(folder: &Folder, message: &FoundMessage) -> io::Result<File> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             for dir in ["cur", "new"].map(|sub| folder.dir.join(sub)) {
                 for entry in fs::read_dir(dir)?.flatten() {
-                    let base: Option<BaseName> = FileName::parse(&entry.file_name()).ok().map(|name| name.base);
+                    let base: Option<BaseName> =
+                        FileName::parse(&entry.file_name()).ok().map(|name| name.base);
                     if base.as_ref() == Some(&message.base) {
                         return File::open(entry.path());
                     }

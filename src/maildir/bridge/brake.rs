@@ -27,7 +27,8 @@ impl RemovalLimit {
     /// Whether `removals` of `messages` are more than pass without a question.
     pub(super) fn stops(&self, removals: u64, messages: u64) -> bool {
         let all = removals >= messages && removals > FEW;
-        let many = removals > self.count && removals.saturating_mul(100) > messages.saturating_mul(self.percent);
+        let many =
+            removals > self.count && removals.saturating_mul(100) > messages.saturating_mul(self.percent);
         all || many
     }
 }

@@ -22,7 +22,11 @@ pub(super) enum ReplicaStep {
     Nothing,
     /// The file is a message that is not there.
     Add,
-    Edit { set: BTreeSet<Keyword>, clear: BTreeSet<Keyword>, fate: Fate },
+    Edit {
+        set: BTreeSet<Keyword>,
+        clear: BTreeSet<Keyword>,
+        fate: Fate,
+    },
 }
 
 /// What is to be done to the Maildir.
@@ -126,7 +130,10 @@ mod tests {
             ReplicaStep::Add => disk.clone(),
             ReplicaStep::Edit { fate: Fate::Expunge, .. } => None,
             ReplicaStep::Edit { set, clear, fate } => replica.map(|mut state| {
-                assert!(set.is_disjoint(&state.keywords) && clear.is_subset(&state.keywords), "no idle write");
+                assert!(
+                    set.is_disjoint(&state.keywords) && clear.is_subset(&state.keywords),
+                    "no idle write"
+                );
                 state.keywords.extend(set);
                 state.keywords.retain(|keyword| !clear.contains(keyword));
                 if let Fate::Move(target) = fate {

@@ -134,7 +134,8 @@ pub(super) fn write(
         _ => format!("{entry}.postmerge"),
     };
     let wrong = |error| failed("name", &tmp)(io::Error::other(error));
-    let unique = BaseName::unique(located.internal_date, &token, size.bytes, size.crlf_size()).map_err(wrong)?;
+    let unique =
+        BaseName::unique(located.internal_date, &token, size.bytes, size.crlf_size()).map_err(wrong)?;
     let mut letters = Letters::default();
     letters.set_keywords(keywords, &target.keywords);
     let said = letters.keywords(&target.keywords);

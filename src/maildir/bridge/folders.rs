@@ -45,8 +45,11 @@ impl Run<'_> {
         }
         let mut rows: BTreeMap<MailboxId, FolderRow> = self.ledger.folders()?.into_iter().collect();
         let known: BTreeSet<PathBuf> = rows.values().map(|row| row.dir.clone()).collect();
-        let mut fresh: BTreeMap<PathBuf, MailboxName> =
-            dirs.iter().filter(|(dir, _)| !known.contains(*dir)).map(|(d, n)| (d.clone(), n.clone())).collect();
+        let mut fresh: BTreeMap<PathBuf, MailboxName> = dirs
+            .iter()
+            .filter(|(dir, _)| !known.contains(*dir))
+            .map(|(d, n)| (d.clone(), n.clone()))
+            .collect();
         let vanished = self.renamed_there(&root, &dirs, &mut rows, &mut fresh, report)?;
         let snapshot = self.replica.snapshot()?;
         let mailboxes: BTreeMap<MailboxId, Mailbox> =
@@ -134,7 +137,9 @@ impl Run<'_> {
     ) -> Result<(), BridgeError> {
         let mut taken: BTreeSet<PathBuf> = rows.values().map(|row| row.dir.clone()).collect();
         for (id, row) in rows.iter_mut().filter(|(id, _)| !vanished.contains(*id)) {
-            let Some(mailbox) = mailboxes.get(id).filter(|mailbox| mailbox.name != row.name) else { continue };
+            let Some(mailbox) = mailboxes.get(id).filter(|mailbox| mailbox.name != row.name) else {
+                continue;
+            };
             report.into_maildir.mailboxes += 1;
             if self.how.dry_run {
                 continue;
@@ -164,10 +169,9 @@ impl Run<'_> {
         for (dir, name) in fresh {
             let id = match snapshot.find(&name)? {
                 Some(id) if rows.contains_key(&id) => {
-                    report.skipped.push(Skipped {
-                        path: root.join(dir),
-                        reason: SkipReason::SameMailbox { name },
-                    });
+                    report
+                        .skipped
+                        .push(Skipped { path: root.join(dir), reason: SkipReason::SameMailbox { name } });
                     continue;
                 }
                 Some(id) => id,
@@ -235,27 +239,31 @@ impl Run<'_> {
     }
 
     /// After all files of a folder were dealt with: a folder that is gone takes its mailbox along, a mailbox that is gone its
-    /// folder.
-    pub(super) fn remove_empty(&mut self, folder: &Folder, report: &mut Report) -> Result<(), BridgeError> {
-        let left = !self.ledger.files(folder.id)?.is_empty();
+    /// folder. Whether there is something in it again, for another round.
+    pub(super) fn remove_empty(&mut self, folder: &Folder, report: &mut Report) -> Result<bool, BridgeError> {
+        if !self.ledger.files(folder.id)?.is_empty() {
+            return Ok(false);
+        }
         match (&folder.mailbox, folder.vanished) {
-            (Some(mailbox), true) if !left && !mailbox.name.is_inbox() => {
+            (Some(mailbox), true) if !mailbox.name.is_inbox() => {
                 let now = self.replica.snapshot_of(folder.id)?.mailbox(folder.id)?;
-                if now.is_some_and(|now| now.messages == 0) {
+                self.forget_folder(folder)?;
+                let has_mail = now.is_some_and(|now| now.messages > 0);
+                if !has_mail {
                     self.replica.delete_mailbox(&mailbox.name)?;
                     report.into_replica.mailboxes += 1;
-                    return self.forget_folder(folder);
                 }
-                // New mail came in meanwhile: the folder is made again.
-                self.forget_folder(folder)
+                Ok(has_mail)
             }
-            (None, true) if !left => self.forget_folder(folder),
-            (None, false) if !left => {
-                report.into_maildir.mailboxes += 1;
+            (None, vanished) => {
                 self.forget_folder(folder)?;
+                if vanished {
+                    return Ok(false);
+                }
+                report.into_maildir.mailboxes += 1;
                 remove_folder(&folder.dir, &self.attachment.root)
             }
-            _ => Ok(()),
+            (Some(_), _) => Ok(false),
         }
     }
 
@@ -280,7 +288,8 @@ fn dir_of(layout: Layout, name: &MailboxName, root: &Path, taken: &BTreeSet<Path
             loop {
                 let (dir, _) = folder_name::to_maildir_plus_plus(name, &spelt);
                 // Something that is no folder of ours may be in the way.
-                if dir.is_empty() || root.join(&dir).symlink_metadata().is_err() || !spelt.insert(dir.clone()) {
+                if dir.is_empty() || root.join(&dir).symlink_metadata().is_err() || !spelt.insert(dir.clone())
+                {
                     return dir.into();
                 }
             }
@@ -351,23 +360,26 @@ fn has_folders(dir: &Path) -> io::Result<bool> {
 
 /// What a mail program leaves in a folder for itself, and nobody misses once the folder is gone.
 fn is_trifle(name: &[u8]) -> bool {
-    name.starts_with(b"dovecot") || name == b"maildirfolder" || name == b"maildirsize" || name == b".uidvalidity"
+    name.starts_with(b"dovecot")
+        || name == b"maildirfolder"
+        || name == b"maildirsize"
+        || name == b".uidvalidity"
 }
 
-/// Removes a folder without messages. What others keep in it stays, and then so does its directory.
-fn remove_folder(dir: &Path, root: &Path) -> Result<(), BridgeError> {
+/// Removes a folder without messages. What others keep in it stays, and then so does its directory. Whether it holds new mail.
+fn remove_folder(dir: &Path, root: &Path) -> Result<bool, BridgeError> {
     if dir == root {
-        return Ok(());
+        return Ok(false);
     }
     for sub in ["cur", "new", "tmp"] {
         match fs::remove_dir(dir.join(sub)) {
-            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => return Ok(sub != "tmp"),
             _ => {}
         }
     }
     let entries = match fs::read_dir(dir) {
         Ok(entries) => entries,
-        Err(_) => return Ok(()),
+        Err(_) => return Ok(false),
     };
     for entry in entries.flatten() {
         if is_trifle(entry.file_name().as_bytes()) && entry.file_type().is_ok_and(|kind| kind.is_file()) {
@@ -377,5 +389,6 @@ fn remove_folder(dir: &Path, root: &Path) -> Result<(), BridgeError> {
     }
     // It fails if something is left in it, which is meant.
     let _ = fs::remove_dir(dir);
-    dir.parent().map_or(Ok(()), sync)
+    dir.parent().map_or(Ok(()), sync)?;
+    Ok(false)
 }

@@ -142,7 +142,8 @@ impl Run<'_> {
                 Some(changed) => entries.extend(changed),
                 None => {
                     entries.extend(snapshot.entries(folder.id)?);
-                    entries.extend(self.ledger.files(folder.id)?.into_iter().filter_map(|(_, row)| row.entry));
+                    entries
+                        .extend(self.ledger.files(folder.id)?.into_iter().filter_map(|(_, row)| row.entry));
                 }
             }
         }
@@ -317,7 +318,8 @@ impl Run<'_> {
             let mut disk = base.as_ref().map(|(place, _)| place.clone()).filter(|_| !gone.contains(&entry));
             let mut said = base.as_ref().map(|(_, row)| row.keywords.clone()).unwrap_or_default();
             if let Some(place) = disk.clone() {
-                if plan.folders.get(&place.0).is_none_or(|folder| folder.vanished) || !self.list(place.0, plan, report)
+                if plan.folders.get(&place.0).is_none_or(|folder| folder.vanished)
+                    || !self.list(place.0, plan, report)
                 {
                     // It cannot be looked at now, so nothing is decided.
                     plan.postpone(entry, place.0);
@@ -351,12 +353,14 @@ impl Run<'_> {
         mut known: BTreeMap<EntryId, Case>,
         bodies: Vec<(Place, Body)>,
     ) {
-        let mut lost: BTreeMap<BlobId, Vec<EntryId>> = BTreeMap::new();
+        let (mut lost, mut expunged): (BTreeMap<BlobId, Vec<EntryId>>, BTreeMap<BlobId, Vec<EntryId>>) =
+            Default::default();
         let mut unfiled: BTreeMap<(MailboxId, BlobId), Vec<EntryId>> = BTreeMap::new();
         for (entry, case) in &known {
             let Some(located) = &case.located else { continue };
             match (&case.base, &case.disk, located.place) {
-                (Some(_), None, _) => lost.entry(located.blob).or_default().push(*entry),
+                (Some(_), None, Some(_)) => lost.entry(located.blob).or_default().push(*entry),
+                (Some(_), None, None) => expunged.entry(located.blob).or_default().push(*entry),
                 (None, None, Some((mailbox, _))) => {
                     unfiled.entry((mailbox, located.blob)).or_default().push(*entry);
                 }
@@ -367,7 +371,9 @@ impl Run<'_> {
             let files = &plan.listed[&place.0];
             let said = files.files[&place.1].name.letters.keywords(&files.keywords);
             let entry = take_lost(&mut lost, &known, body.blob, &place)
-                .or_else(|| unfiled.get_mut(&(place.0, body.blob)).and_then(Vec::pop));
+                // Before what was expunged: it may be that one, added again by a run that was cut off.
+                .or_else(|| unfiled.get_mut(&(place.0, body.blob)).and_then(Vec::pop))
+                .or_else(|| take_lost(&mut expunged, &known, body.blob, &place));
             if let Some(case) = entry.and_then(|entry| known.get_mut(&entry)) {
                 (case.disk, case.said) = (Some(place), said);
                 // If its message was expunged, the file is a message of its own again.
@@ -418,7 +424,8 @@ impl Run<'_> {
 
     /// Takes out a direction in which too much would go.
     pub(super) fn brake(&self, plan: &mut Plan, report: &mut Report) {
-        let expunges = |case: &&Case| matches!(case.on_replica, ReplicaStep::Edit { fate: Fate::Expunge, .. });
+        let expunges =
+            |case: &&Case| matches!(case.on_replica, ReplicaStep::Edit { fate: Fate::Expunge, .. });
         let expunged = plan.cases.iter().filter(expunges).count() as u64;
         let removed = plan.cases.iter().filter(|case| case.on_disk == DiskStep::Remove).count() as u64;
         let stop = |removals: u64, messages: u64| {
@@ -427,7 +434,8 @@ impl Run<'_> {
         };
         report.brake.into_replica = stop(expunged, plan.messages);
         report.brake.into_maildir = stop(removed, plan.messages + removed);
-        let (in_stops, out_stops) = (report.brake.into_replica.is_some(), report.brake.into_maildir.is_some());
+        let (in_stops, out_stops) =
+            (report.brake.into_replica.is_some(), report.brake.into_maildir.is_some());
         if !in_stops && !out_stops {
             return;
         }
@@ -460,7 +468,8 @@ fn take_lost(
 }
 
 fn settle(case: &mut Case) {
-    let state = |mailbox: MailboxId, keywords: &BTreeSet<Keyword>| State { mailbox, keywords: keywords.clone() };
+    let state =
+        |mailbox: MailboxId, keywords: &BTreeSet<Keyword>| State { mailbox, keywords: keywords.clone() };
     let base = case.base.as_ref().filter(|_| case.entry.is_some());
     let base = base.map(|((mailbox, _), row)| state(*mailbox, &row.keywords));
     let disk = case.disk.as_ref().map(|(mailbox, _)| state(*mailbox, &case.said));

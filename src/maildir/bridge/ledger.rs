@@ -9,8 +9,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::brake::Brake;
 use super::BridgeError;
+use super::brake::Brake;
 use crate::bytes::{Reader, put_number};
 use crate::mailbox::{EntryId, Keyword, MailboxId, MailboxName, ModSeq};
 use crate::maildir::{BaseName, Layout};
@@ -225,7 +225,8 @@ impl Ledger {
     pub(super) fn files_of(&self, entries: &[EntryId]) -> Result<Vec<Option<Filed>>, BridgeError> {
         let keys: Vec<_> = entries.iter().map(|entry| self.key(ENTRY, &[entry.as_bytes()])).collect();
         let places = self.shelf.get_all(keys.iter().map(Vec::as_slice))?;
-        let keys: Vec<_> = places.iter().map(|place| place.as_ref().map(|place| self.key(FILE, &[place]))).collect();
+        let keys: Vec<_> =
+            places.iter().map(|place| place.as_ref().map(|place| self.key(FILE, &[place]))).collect();
         let mut rows = self.shelf.get_all(keys.iter().flatten().map(Vec::as_slice))?.into_iter();
         let read = |place: &Vec<u8>, row: Option<Vec<u8>>| {
             let mailbox = MailboxId::from_slice(place.get(..16)?)?;

@@ -67,7 +67,8 @@ impl OnDisk {
         // What was a file a moment ago may be a link or a pipe now: neither is followed or waited for.
         let mut options = fs::OpenOptions::new();
         let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
-        let file = options.read(true).custom_flags(flags.bits() as i32).open(&path).map_err(SkipReason::Io)?;
+        let file =
+            options.read(true).custom_flags(flags.bits() as i32).open(&path).map_err(SkipReason::Io)?;
         let meta = file.metadata().map_err(SkipReason::Io)?;
         if !meta.is_file() {
             return Err(SkipReason::NotAFile);
@@ -98,7 +99,11 @@ pub(super) fn stamp(dir: &Path) -> Result<Stamp, Skipped> {
 }
 
 /// Lists a folder; nothing if it did not stand still for long enough to be believed. What cannot be a message is reported.
-pub(super) fn list(dir: &Path, clock: Clock<'_>, skipped: &mut Vec<Skipped>) -> Result<Option<Files>, Skipped> {
+pub(super) fn list(
+    dir: &Path,
+    clock: Clock<'_>,
+    skipped: &mut Vec<Skipped>,
+) -> Result<Option<Files>, Skipped> {
     for _ in 0..LOOKS {
         let (started, before) = (clock(), stamp(dir)?);
         let mut left = Vec::new();
@@ -157,18 +162,16 @@ fn list_one(
 }
 
 /// One file can be seen under two names: before and after a rename.
-fn add(
-    found: OnDisk,
-    sub: &Path,
-    files: &mut BTreeMap<BaseName, OnDisk>,
-    left: &mut Vec<Skipped>,
-) {
+fn add(found: OnDisk, sub: &Path, files: &mut BTreeMap<BaseName, OnDisk>, left: &mut Vec<Skipped>) {
     let dir = sub.parent().unwrap_or(sub);
     if let Some(other) = files.get(&found.name.base)
         && other.path(dir).symlink_metadata().is_ok()
     {
         if found.path(dir).symlink_metadata().is_ok() {
-            left.push(Skipped { path: found.path(dir), reason: SkipReason::SameFile { of: other.path(dir) } });
+            left.push(Skipped {
+                path: found.path(dir),
+                reason: SkipReason::SameFile { of: other.path(dir) },
+            });
         }
         return;
     }

@@ -21,7 +21,8 @@ use crate::uid::{EntryEdit, Fate};
 type Dirty = BTreeSet<PathBuf>;
 
 impl Run<'_> {
-    pub(super) fn perform(&mut self, mut plan: Plan, report: &mut Report) -> Result<(), BridgeError> {
+    /// Whether another round is needed.
+    pub(super) fn perform(&mut self, mut plan: Plan, report: &mut Report) -> Result<bool, BridgeError> {
         let mut notes = Notes::default();
         let cases = std::mem::take(&mut plan.cases);
         let cases = self.edit_replica(cases, &mut plan, report)?;
@@ -40,12 +41,18 @@ impl Run<'_> {
         self.note_folders(&plan, &mut notes);
         self.ledger.commit(&notes)?;
         report.waiting = self.waiting.len() as u64;
-        if !plan.more {
-            for folder in plan.folders.values().filter(|folder| folder.vanished || folder.mailbox.is_none()) {
-                self.remove_empty(folder, report)?;
-            }
+        if plan.more {
+            return Ok(true);
         }
-        Ok(())
+        let mut more = false;
+        for folder in plan.folders.values().filter(|folder| folder.vanished || folder.mailbox.is_none()) {
+            more |= self.remove_empty(folder, report)?;
+        }
+        if more {
+            // Its messages were waiting for a folder.
+            self.queue = gather::Queue::default();
+        }
+        Ok(more)
     }
 
     /// Changes flags, places and removals in the replica, in one change. Gives back the cases that are to go on.
@@ -103,7 +110,8 @@ impl Run<'_> {
         }
         self.replica.put_bodies(small)?;
         for (mailbox, mut new) in by_mailbox {
-            let Some(name) = plan.folders[&mailbox].mailbox.as_ref().map(|mailbox| mailbox.name.clone()) else {
+            let Some(name) = plan.folders[&mailbox].mailbox.as_ref().map(|mailbox| mailbox.name.clone())
+            else {
                 // The mailbox was deleted, and new mail lies in its folder: it is made again once it is empty.
                 plan.again.insert(mailbox);
                 continue;
@@ -262,7 +270,12 @@ impl Run<'_> {
                 (false, _) => {}
             }
             if moved.renamed {
-                dirty.extend([dir.join("new"), dir.join("cur"), target.dir.join("cur"), target.dir.join("new")]);
+                dirty.extend([
+                    dir.join("new"),
+                    dir.join("cur"),
+                    target.dir.join("cur"),
+                    target.dir.join("new"),
+                ]);
                 plan.written.extend([place.0, state.mailbox]);
             }
         }

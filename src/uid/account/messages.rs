@@ -153,7 +153,8 @@ impl Account {
     ) -> Result<Written, AccountError> {
         limit("messages", entries.len(), Account::MAX_BATCH)?;
         let visible = self.visible(tables, entries)?;
-        let edit = |(entry, row): &(EntryId, EntryRow)| self.keyword_edit(tables, *entry, &row.keywords, change);
+        let edit =
+            |(entry, row): &(EntryId, EntryRow)| self.keyword_edit(tables, *entry, &row.keywords, change);
         let edits: Vec<Edit> = visible.iter().map(edit).collect::<Result<_, _>>()?;
         self.write_edits(tables, time, &edits, |_, _| {})
     }
