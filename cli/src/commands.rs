@@ -18,9 +18,11 @@ mod join;
 mod log;
 mod mailbox;
 mod mailboxes;
+mod maildir;
 mod messages;
 mod peers;
 mod relocate;
+mod resume;
 mod select;
 mod serve;
 mod status;
@@ -37,6 +39,7 @@ use clap::Subcommand;
 use postmerge::replica::{Replica, ReplicaError};
 use postmerge::store::StoreError;
 
+use crate::bridge::Hub;
 use crate::context::{Code, Context};
 use crate::failure::Usage;
 use crate::paths::Setup;
@@ -51,6 +54,8 @@ pub(crate) enum Command {
     Invite(invite::Invite),
     Join(join::Join),
     Sync(sync::Sync),
+    Maildir(maildir::Maildir),
+    Resume(resume::Resume),
     Peers(peers::Peers),
     Forget(forget::Forget),
     Stdio(stdio::Stdio),
@@ -83,6 +88,8 @@ impl Command {
             Command::Export(verb) => verb.run(cx),
             Command::Invite(verb) => verb.run(cx),
             Command::Sync(verb) => verb.run(cx),
+            Command::Maildir(verb) => verb.run(cx),
+            Command::Resume(verb) => verb.run(cx),
             Command::Peers(verb) => verb.run(cx),
             Command::Forget(verb) => verb.run(cx),
             Command::Stdio(verb) => verb.run(cx),
@@ -193,9 +200,11 @@ fn on_replica(command: &Command, setup: &Setup, patience: Duration) -> anyhow::R
 
 /// A context in this very process.
 pub(crate) fn local(setup: &Setup, replica: Replica) -> Context<'_> {
+    let hub = Hub::new(replica.clone(), setup.store.clone(), &setup.config);
     Context {
         replica,
         setup,
+        hub,
         serving: None,
         cwd: setup.cwd.clone(),
         out: Box::new(std::io::BufWriter::new(std::io::stdout())),

@@ -17,6 +17,10 @@ pub(crate) struct Config {
     pub(crate) addresses: Vec<String>,
     /// Further stores that `serve` hosts, beside the one it is started for.
     pub(crate) host: Vec<PathBuf>,
+    /// How many messages a run over a Maildir may remove without asking.
+    pub(crate) removals: Option<u64>,
+    /// How many of a hundred it may remove, if those are more.
+    pub(crate) removals_percent: Option<u64>,
     /// Where `serve` serves IMAP, as `ADDR:PORT`.
     pub(crate) imap: Option<String>,
     /// Where `serve` serves IMAP over TLS, as `ADDR:PORT`.

@@ -3,11 +3,13 @@
 use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use postmerge::net::{Endpoint, Node};
 use postmerge::replica::Replica;
 use serde::Serialize;
 
+use crate::bridge::Hub;
 use crate::endpoint;
 use crate::paths::Setup;
 use crate::progress::Sink;
@@ -60,6 +62,8 @@ pub(crate) struct Serving {
     pub(crate) node: Option<Node>,
     /// Where it listens.
     pub(crate) listens: Option<SocketAddr>,
+    /// Its Maildirs.
+    pub(crate) hub: Arc<Hub>,
 }
 
 /// What a command runs on.
@@ -68,6 +72,8 @@ pub(crate) struct Context<'a> {
     pub(crate) replica: Replica,
     /// Paths, configuration, runtime.
     pub(crate) setup: &'a Setup,
+    /// The Maildirs that are attached to it.
+    pub(crate) hub: Arc<Hub>,
     /// The daemon that the command runs in, if it does.
     pub(crate) serving: Option<&'a Serving>,
     /// Where the user's relative paths start.

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io::Write;
 
-use postmerge::maildir::{ExportError, MaildirError, MboxError};
+use postmerge::maildir::{BridgeError, ExportError, MaildirError, MboxError};
 use postmerge::member::{MemberError, TicketError};
 use postmerge::net::{NetError, NodeError};
 use postmerge::replica::{LinkError, ReplicaError};
@@ -49,6 +49,21 @@ pub(crate) fn advice_on(
     hint: impl Into<String>,
 ) -> anyhow::Error {
     Advice { what: what.into(), hint: hint.into(), source: Some(error.into()) }.into()
+}
+
+/// An error with its causes, in one line.
+pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let next = error.to_string();
+        if !text.ends_with(&next) {
+            text.push_str(": ");
+            text.push_str(&next);
+        }
+        cause = error.source();
+    }
+    text
 }
 
 /// The command line is right for clap and still means nothing.
@@ -142,6 +157,9 @@ fn judge(cause: &(dyn std::error::Error + 'static), verb: &str) -> (Option<Strin
     if let Some(MaildirError::NoMailbox { .. }) = cause.downcast_ref() {
         return failed("name the directory that holds cur and new, or a directory of such directories");
     }
+    if let Some(error) = cause.downcast_ref::<BridgeError>() {
+        return bridge(error);
+    }
     if let Some(MboxError::NotMbox { .. }) = cause.downcast_ref() {
         return failed("import takes Maildir directories and mbox files; for a single message use append");
     }
@@ -151,6 +169,33 @@ fn judge(cause: &(dyn std::error::Error + 'static), verb: &str) -> (Option<Strin
         );
     }
     (None, Code::FAILED)
+}
+
+fn bridge(error: &BridgeError) -> (Option<String>, Code) {
+    let hint = match error {
+        BridgeError::Marker { .. } => {
+            "is it mounted? If it was put back from elsewhere, `postmerge maildir detach` and `attach` it: nothing is removed \
+             then, on either side"
+        }
+        BridgeError::Attached { here: true, .. } => "`postmerge sync` or `postmerge serve` keeps it in step",
+        BridgeError::Attached { here: false, .. } => {
+            "detach it there first; if that replica is no more, remove the file `.postmerge` in it"
+        }
+        BridgeError::NotAttached { .. } => "`postmerge maildir list` lists those that are",
+        BridgeError::Maildir(MaildirError::NoMailbox { .. }) => {
+            "name the directory that holds cur and new, or a directory of such directories; for a new Maildir make these first: \
+             mkdir -p DIR/cur DIR/new DIR/tmp"
+        }
+        BridgeError::Write { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
+            "make room there; what was done so far is safe, and the next run goes on"
+        }
+        BridgeError::Ledger(_) => {
+            "remove maildirs.redb in the store and attach its Maildirs again: files and messages are then matched by content"
+        }
+        BridgeError::Replica(error) => return replica(error),
+        _ => return (None, Code::FAILED),
+    };
+    (Some(hint.into()), Code::FAILED)
 }
 
 fn replica(error: &ReplicaError) -> (Option<String>, Code) {

@@ -4,6 +4,7 @@
 //! `serve` holds the store, inside it, reached through the socket of [`control`].
 
 mod args;
+mod bridge;
 mod commands;
 mod config;
 mod context;

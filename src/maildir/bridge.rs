@@ -21,6 +21,7 @@ mod perform;
 
 use std::collections::BTreeSet;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -214,6 +215,20 @@ impl Maildirs {
     pub fn find(&self, root: &Path) -> Result<Attachment, BridgeError> {
         let found = self.list()?.into_iter().find(|attachment| attachment.root == root);
         found.ok_or_else(|| BridgeError::NotAttached { root: root.into() })
+    }
+
+    /// The directories in which something that concerns a Maildir can happen, and the file system's number for each: who
+    /// watches these hears of everything. Costs one call of the system each.
+    pub fn directories(&self, attachment: &Attachment) -> Result<BTreeSet<(PathBuf, u64)>, BridgeError> {
+        let ledger = ledger::Ledger::new(self.shelf.clone(), attachment.id);
+        let mut directories = BTreeSet::from([attachment.root.clone()]);
+        for (_, folder) in ledger.folders()? {
+            let dir = attachment.root.join(folder.dir);
+            directories.extend(["new", "cur"].map(|sub| dir.join(sub)));
+            directories.insert(dir);
+        }
+        let number = |dir: PathBuf| Some((dir.metadata().ok()?.ino(), dir)).map(|(inode, dir)| (dir, inode));
+        Ok(directories.into_iter().filter_map(number).collect())
     }
 
     /// Brings a Maildir and the replica in step. `progress` is called after each message.

@@ -2,10 +2,11 @@
 //! changes nothing: one directory listing a folder and one `stat` a file (again while it is being changed).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::file_name::{BaseName, FileNameError};
+use super::file_name::{BaseName, FileName, FileNameError};
 use super::keywords::KeywordTable;
 use super::list::{self, LineError};
 use super::uidlist::UidList;
@@ -50,6 +51,26 @@ pub struct Folder {
     /// Whether its directories stood still while they were read. A change of flags is a rename, which a listing
     /// can miss, and directory times have ticks of up to 10 ms: only two settled looks show that one is gone.
     pub settled: bool,
+}
+
+impl Folder {
+    /// Opens a message. A change of flags is a rename, so a file that is gone is looked for under its other names.
+    pub fn open(&self, message: &FoundMessage) -> io::Result<File> {
+        match File::open(&message.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                for dir in ["cur", "new"].map(|sub| self.dir.join(sub)) {
+                    for entry in fs::read_dir(dir)?.flatten() {
+                        let base = FileName::parse(&entry.file_name()).ok().map(|name| name.base);
+                        if base.as_ref() == Some(&message.base) {
+                            return File::open(entry.path());
+                        }
+                    }
+                }
+                Err(error)
+            }
+            opened => opened,
+        }
+    }
 }
 
 /// One message file.
@@ -240,7 +261,7 @@ fn read_subscriptions(
 mod tests {
     use super::*;
     use std::ffi::OsStr;
-    use std::fs::{self, File, FileTimes, Permissions};
+    use std::fs::{FileTimes, Permissions};
     use std::os::unix::ffi::OsStrExt;
     use std::os::unix::fs::{PermissionsExt, symlink};
     use std::time::{Duration, SystemTime};

@@ -3,13 +3,13 @@
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::io::{BufReader, ErrorKind};
+use std::io::BufReader;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::Args;
 use postmerge::mailbox::{MailboxName, UidValidity};
-use postmerge::maildir::{self, FileName, Folder, FoundMessage, Mbox, MboxDialect, MboxError};
+use postmerge::maildir::{self, Folder, Mbox, MboxDialect, MboxError};
 use postmerge::member::Role;
 use postmerge::replica::{ImportMessage, ImportReport, Importer, Replica, ReplicaError};
 use serde::Serialize;
@@ -122,7 +122,7 @@ impl Import {
                 Err(ReplicaError::Source { source }) if is_too_large(&source) => {
                     outcome.skipped.push(Skip { path: path.into(), reason: source.to_string() });
                 }
-                added => added.with_context(failed)?,
+                added => drop(added.with_context(failed)?),
             }
         }
         progress(Step::End);
@@ -194,7 +194,7 @@ fn one_folder(
     for message in &folder.messages {
         let (internal_date, uid) = (message.internal_date, message.uid);
         let found = ImportMessage { internal_date, keywords: message.keywords.clone(), uid };
-        let taken = match open(folder, message) {
+        let taken = match folder.open(message) {
             Ok(body) => importer.add(found, body),
             Err(source) => Err(ReplicaError::Source { source }),
         };
@@ -202,7 +202,7 @@ fn one_folder(
             Err(ReplicaError::Source { source }) => {
                 skipped.push(Skip { path: message.path.clone(), reason: source.to_string() });
             }
-            taken => taken?,
+            taken => drop(taken?),
         }
         done(message.size);
     }
@@ -239,24 +239,6 @@ fn fate(
         Ordering::Greater => "new ones: the mailbox has a higher UIDVALIDITY",
         Ordering::Less => "new ones: the mailbox has another UIDVALIDITY",
     })
-}
-
-/// Opens a message. A change of flags is a rename, so a file that is gone is looked for under its other names.
-fn open(folder: &Folder, message: &FoundMessage) -> std::io::Result<File> {
-    match File::open(&message.path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            for dir in ["cur", "new"].map(|sub| folder.dir.join(sub)) {
-                for entry in std::fs::read_dir(dir)?.flatten() {
-                    let base = FileName::parse(&entry.file_name()).ok().map(|name| name.base);
-                    if base.as_ref() == Some(&message.base) {
-                        return File::open(entry.path());
-                    }
-                }
-            }
-            Err(error)
-        }
-        opened => opened,
-    }
 }
 
 fn row(name: &MailboxName, report: ImportReport, uids: &'static str) -> Row {

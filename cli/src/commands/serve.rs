@@ -10,6 +10,7 @@ use postmerge::replica::{Replica, ReplicaError};
 use postmerge::store::StoreError;
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::bridge::Hub;
 use crate::config::Config;
 use crate::context::{Code, Serving};
 use crate::control::{self, Control};
@@ -70,6 +71,7 @@ impl Serve {
         // Last, as whoever waits for the daemon asks there: by then all that was asked for is there.
         let controls = hosted.iter().map(|hosted| hosted.control(listens));
         let controls = controls.collect::<anyhow::Result<Vec<Control>>>()?;
+        hosted.iter().try_for_each(|hosted| hosted.hub.watch())?;
         let nodes: Vec<Node> = hosted.iter().filter_map(|hosted| hosted.node.clone()).collect();
         let result = setup.runtime.block_on(async {
             let result = match &endpoint {
@@ -88,6 +90,7 @@ impl Serve {
             }
         });
         controls.into_iter().for_each(Control::stop);
+        hosted.iter().for_each(|hosted| hosted.hub.stop());
         hosted.iter().try_for_each(|hosted| hosted.replica.close())?;
         result?;
         Ok(if stop.interrupted { Code::INTERRUPTED } else { Code::DONE })
@@ -156,18 +159,20 @@ struct Hosted {
     setup: Setup,
     replica: Replica,
     node: Option<Node>,
+    hub: Arc<Hub>,
 }
 
 impl Hosted {
     fn open(setup: Setup, endpoint: Option<&Endpoint>) -> anyhow::Result<Hosted> {
         let replica = open(&setup)?;
         let node = endpoint.map(|endpoint| Node::new(replica.clone(), endpoint.clone()));
-        Ok(Hosted { setup, replica, node })
+        let hub = Hub::new(replica.clone(), setup.store.clone(), &setup.config);
+        Ok(Hosted { setup, replica, node, hub })
     }
 
     /// Serves the other commands.
     fn control(&self, listens: Option<SocketAddr>) -> anyhow::Result<Control> {
-        let serving = Serving { node: self.node.clone(), listens };
+        let serving = Serving { node: self.node.clone(), listens, hub: Arc::clone(&self.hub) };
         Control::start(Arc::new(self.setup.clone()), self.replica.clone(), serving)
     }
 }

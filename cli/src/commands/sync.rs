@@ -1,17 +1,21 @@
 use std::process::{Command as Process, Stdio};
 
 use clap::Args;
+use postmerge::maildir::{Attachment, How, Report};
 use postmerge::member::Member;
 use postmerge::replica::LinkEvent;
 use serde::Serialize;
+use serde_json::json;
 
 use super::join::Meter;
 use super::stdio;
+use crate::bridge;
 use crate::context::{Code, Context};
 use crate::failure::{Failure, Usage, advice};
 use crate::progress::Step;
 
-/// Exchanges everything once with each peer whose address is known; fit for cron.
+/// Exchanges everything once with each peer whose address is known, and brings attached Maildirs in step before and after;
+/// fit for cron.
 #[derive(Args)]
 pub(crate) struct Sync {
     /// Talks through a command instead, such as `ssh host postmerge stdio`.
@@ -20,7 +24,7 @@ pub(crate) struct Sync {
     /// Who answers there; needed if there are several peers.
     #[arg(long, requires = "via")]
     peer: Option<String>,
-    /// Says with whom.
+    /// Says with whom, and what would become of Maildirs as things are before that.
     #[arg(long)]
     dry_run: bool,
     /// Prints the result as JSON.
@@ -38,17 +42,70 @@ struct Row {
 
 impl Sync {
     pub(crate) fn run(&self, cx: &mut Context<'_>) -> anyhow::Result<Code> {
+        let before = self.maildirs(cx, self.dry_run)?;
         let peers = cx
             .replica
             .peers()?
             .into_iter()
             .filter(|peer| !peer.oneself && peer.member.status == postmerge::member::Status::Active);
         let members: Vec<_> = peers.map(|peer| peer.member).collect();
-        if let Some(command) = &self.via {
-            return self.through(cx, command, &members);
+        let rows = match &self.via {
+            Some(command) => self.through(cx, command, &members)?,
+            // Who has nobody to talk to may still have Maildirs.
+            None if before.is_empty() || has_address(&members) => self.with_all(cx, &members)?,
+            None => Vec::new(),
+        };
+        let maildirs = match self.dry_run {
+            true => before,
+            false => {
+                let after = self.maildirs(cx, false)?.into_iter().map(|(_, report)| report);
+                let both = before.into_iter().zip(after);
+                both.map(|((attachment, first), second)| (attachment, bridge::joined(first, second))).collect()
+            }
+        };
+        self.tell(cx, &rows, &maildirs)?;
+        let synced = rows.iter().filter(|row| row.synced).count();
+        let left = maildirs.iter().any(|(_, report)| bridge::code(report) != Code::DONE);
+        Ok(match (synced, rows.len(), self.dry_run) {
+            (_, _, true) | (_, 0, false) => Code::partly_if(left),
+            (0, _, false) => Code::FAILED,
+            (synced, all, false) => Code::partly_if(left || synced < all),
+        })
+    }
+
+    /// Brings every Maildir in step with what the replica has now.
+    fn maildirs(&self, cx: &mut Context<'_>, dry_run: bool) -> anyhow::Result<Vec<(Attachment, Report)>> {
+        let Some(maildirs) = cx.hub.known()? else { return Ok(Vec::new()) };
+        let how = How { dry_run, ..cx.hub.how() };
+        let mut reports = Vec::new();
+        for attachment in maildirs.list()? {
+            let report = bridge::run(&maildirs, &attachment, how, &mut cx.progress)?;
+            reports.push((attachment, report));
         }
-        let reachable = || members.iter().filter(|member| !member.addresses.is_empty());
-        if reachable().next().is_none() {
+        Ok(reports)
+    }
+
+    fn tell(
+        &self,
+        cx: &mut Context<'_>,
+        rows: &[Row],
+        maildirs: &[(Attachment, Report)],
+    ) -> anyhow::Result<()> {
+        if self.json {
+            let maildirs: Vec<_> =
+                maildirs.iter().map(|(attachment, report)| bridge::as_json(attachment, report)).collect();
+            return cx.json(&json!({"dry_run": self.dry_run, "peers": rows, "maildirs": maildirs}));
+        }
+        for (attachment, report) in maildirs {
+            let (lines, warnings) = bridge::as_lines(attachment, report, self.dry_run);
+            lines.iter().try_for_each(|line| writeln!(cx.out, "{line}"))?;
+            warnings.iter().try_for_each(|line| writeln!(cx.err, "{line}"))?;
+        }
+        Ok(())
+    }
+
+    fn with_all(&self, cx: &mut Context<'_>, members: &[Member]) -> anyhow::Result<Vec<Row>> {
+        if !has_address(members) {
             return match members.is_empty() {
                 true => Err(advice("this replica has no peer", "`postmerge invite` prints a ticket for one")),
                 false => Err(advice(
@@ -59,10 +116,10 @@ impl Sync {
             };
         }
         if self.dry_run {
-            for member in reachable() {
-                writeln!(cx.out, "would sync with {} at {}", member.name, member.addresses.join(", "))?;
+            for member in members.iter().filter(|member| !member.addresses.is_empty()) {
+                self.would(cx, member, &format!("at {}", member.addresses.join(", ")))?;
             }
-            return Ok(Code::DONE);
+            return Ok(Vec::new());
         }
         let node = cx.node()?;
         let (mut meter, progress) = (Meter::default(), &mut cx.progress);
@@ -74,13 +131,14 @@ impl Sync {
             let result = done.result.map_err(anyhow::Error::from);
             rows.push(self.row(cx, &done.member, result)?);
         }
-        if self.json {
-            cx.json(&rows)?;
+        Ok(rows)
+    }
+
+    fn would(&self, cx: &mut Context<'_>, member: &Member, how: &str) -> anyhow::Result<()> {
+        if !self.json {
+            writeln!(cx.out, "would sync with {} {how}", member.name)?;
         }
-        Ok(match rows.iter().filter(|row| row.synced).count() {
-            0 => Code::FAILED,
-            synced => Code::partly_if(synced < rows.len()),
-        })
+        Ok(())
     }
 
     fn row(&self, cx: &mut Context<'_>, member: &Member, result: anyhow::Result<()>) -> anyhow::Result<Row> {
@@ -98,7 +156,12 @@ impl Sync {
     }
 
     /// With the one peer that answers on a command's pipes.
-    fn through(&self, cx: &mut Context<'_>, command: &str, members: &[Member]) -> anyhow::Result<Code> {
+    fn through(
+        &self,
+        cx: &mut Context<'_>,
+        command: &str,
+        members: &[Member],
+    ) -> anyhow::Result<Vec<Row>> {
         let member = match (&self.peer, members) {
             (Some(name), _) => cx.replica.peer(name)?.member,
             (None, [only]) => only.clone(),
@@ -107,8 +170,8 @@ impl Sync {
             }
         };
         if self.dry_run {
-            writeln!(cx.out, "would sync with {} through `{command}`", member.name)?;
-            return Ok(Code::DONE);
+            self.would(cx, &member, &format!("through `{command}`"))?;
+            return Ok(Vec::new());
         }
         let mut child = Process::new("sh");
         child.arg("-c").arg(command).current_dir(&cx.cwd);
@@ -123,11 +186,10 @@ impl Sync {
             child.kill()?;
         }
         child.wait()?;
-        let row = self.row(cx, &member, result)?;
-        let code = if row.synced { Code::DONE } else { Code::FAILED };
-        if self.json {
-            cx.json(&[row])?;
-        }
-        Ok(code)
+        Ok(vec![self.row(cx, &member, result)?])
     }
+}
+
+fn has_address(members: &[Member]) -> bool {
+    members.iter().any(|member| !member.addresses.is_empty())
 }

@@ -112,6 +112,7 @@ impl Host {
         let cx = Context {
             replica: self.replica.clone(),
             setup: &self.setup,
+            hub: Arc::clone(&self.serving.hub),
             serving: Some(&self.serving),
             cwd: PathBuf::from(std::ffi::OsStr::from_bytes(cwd)),
             out: Box::new(Output(sender.clone(), kind::OUT)),

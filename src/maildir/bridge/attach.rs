@@ -14,7 +14,6 @@ use super::{Brake, BridgeError, Maildirs, Progress};
 use crate::blob::BlobId;
 use crate::mailbox::{EntryId, MailboxId, Pack};
 use crate::maildir::scan::{self, Folder, FoundMessage, SkipReason, Skipped};
-use crate::maildir::{BaseName, FileName};
 use crate::replica::{ImportMessage, ReplicaError};
 
 /// The file in an attached Maildir that says which attachment it is.
@@ -156,7 +155,7 @@ impl Meeting<'_> {
         for message in &folder.messages {
             let (internal_date, uid) = (message.internal_date, message.uid);
             let found = ImportMessage { internal_date, keywords: message.keywords.clone(), uid };
-            let taken = match open(folder, message) {
+            let taken = match folder.open(message) {
                 Ok(body) => importer.add(found, body),
                 Err(source) => Err(ReplicaError::Source { source }),
             };
@@ -238,24 +237,5 @@ impl Meeting<'_> {
             self.ledger.put_file(notes, mailbox, &message.base, &row);
         }
         Ok(())
-    }
-}
-
-/// Opens a message. A change of flags is a rename, so a file that is gone is looked for under its other names.
-fn open(folder: &Folder, message: &FoundMessage) -> io::Result<File> {
-    match File::open(&message.path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            for dir in ["cur", "new"].map(|sub| folder.dir.join(sub)) {
-                for entry in fs::read_dir(dir)?.flatten() {
-                    let base: Option<BaseName> =
-                        FileName::parse(&entry.file_name()).ok().map(|name| name.base);
-                    if base.as_ref() == Some(&message.base) {
-                        return File::open(entry.path());
-                    }
-                }
-            }
-            Err(error)
-        }
-        opened => opened,
     }
 }
