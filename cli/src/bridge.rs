@@ -108,8 +108,7 @@ pub(crate) fn run(
     sink: &mut Sink,
 ) -> Result<Report, BridgeError> {
     sink(Step::Start { what: attachment.root.display().to_string(), messages: None, bytes: 0 });
-    let mut tell =
-        |done: BridgeProgress| sink(Step::At { messages: done.messages, bytes: done.bytes });
+    let mut tell = |done: BridgeProgress| sink(Step::At { messages: done.messages, bytes: done.bytes });
     let report = maildirs.run(attachment.id, how, &SystemTime::now, &mut tell);
     sink(Step::End);
     report
@@ -162,7 +161,11 @@ pub(crate) fn as_json(attachment: &Attachment, report: &Report) -> Value {
 }
 
 /// Lines for people, and those that go to standard error.
-pub(crate) fn as_lines(attachment: &Attachment, report: &Report, dry_run: bool) -> (Vec<String>, Vec<String>) {
+pub(crate) fn as_lines(
+    attachment: &Attachment,
+    report: &Report,
+    dry_run: bool,
+) -> (Vec<String>, Vec<String>) {
     let root = attachment.root.display();
     let side = |counts: &Counts, where_to: &str| {
         let mut parts = Vec::new();
@@ -187,10 +190,15 @@ pub(crate) fn as_lines(attachment: &Attachment, report: &Report, dry_run: bool) 
         false => format!("{root}: {would}{}", sides.join("; ")),
     }];
     if report.waiting > 0 {
-        lines.push(format!("{root}: {} to be written once the bodies are here", count(report.waiting, "message")));
+        lines.push(format!(
+            "{root}: {} to be written once the bodies are here",
+            count(report.waiting, "message")
+        ));
     }
     let mut warnings: Vec<String> = report.skipped.iter().map(|skip| format!("skipped {skip}")).collect();
-    warnings.extend(report.busy.iter().map(|name| format!("mailbox {name:?} is being changed; the next run looks at it")));
+    warnings.extend(
+        report.busy.iter().map(|name| format!("mailbox {name:?} is being changed; the next run looks at it")),
+    );
     warnings.extend(stops(attachment, report));
     (lines, warnings)
 }
@@ -204,8 +212,10 @@ pub(crate) fn stops(attachment: &Attachment, report: &Report) -> Vec<String> {
             stopped.removals, stopped.messages
         )
     };
-    let into_replica = report.brake.into_replica.map(|stopped| line(stopped, "files are gone, which would expunge"));
-    let into_maildir = report.brake.into_maildir.map(|stopped| line(stopped, "expunges would remove the files of"));
+    let into_replica =
+        report.brake.into_replica.map(|stopped| line(stopped, "files are gone, which would expunge"));
+    let into_maildir =
+        report.brake.into_maildir.map(|stopped| line(stopped, "expunges would remove the files of"));
     into_replica.into_iter().chain(into_maildir).collect()
 }
 

@@ -60,7 +60,8 @@ impl Sync {
             false => {
                 let after = self.maildirs(cx, false)?.into_iter().map(|(_, report)| report);
                 let both = before.into_iter().zip(after);
-                both.map(|((attachment, first), second)| (attachment, bridge::joined(first, second))).collect()
+                both.map(|((attachment, first), second)| (attachment, bridge::joined(first, second)))
+                    .collect()
             }
         };
         self.tell(cx, &rows, &maildirs)?;
@@ -156,12 +157,7 @@ impl Sync {
     }
 
     /// With the one peer that answers on a command's pipes.
-    fn through(
-        &self,
-        cx: &mut Context<'_>,
-        command: &str,
-        members: &[Member],
-    ) -> anyhow::Result<Vec<Row>> {
+    fn through(&self, cx: &mut Context<'_>, command: &str, members: &[Member]) -> anyhow::Result<Vec<Row>> {
         let member = match (&self.peer, members) {
             (Some(name), _) => cx.replica.peer(name)?.member,
             (None, [only]) => only.clone(),

@@ -6,6 +6,7 @@ mod dovecot;
 mod foreign;
 mod history;
 mod hosts;
+mod maildirs;
 mod pair;
 mod served;
 mod support;
