@@ -59,6 +59,8 @@ pub(super) struct Plan {
     pub(super) listed: BTreeMap<MailboxId, Files>,
     /// Folders that must be looked through again.
     pub(super) again: BTreeSet<MailboxId>,
+    /// Folders whose files were held against what was remembered; the others were at most listed.
+    pub(super) compared: BTreeSet<MailboxId>,
     /// Folders in which this round wrote.
     pub(super) written: BTreeSet<MailboxId>,
     /// Messages about which nothing could be decided or done now: the next run looks at them.
@@ -104,6 +106,7 @@ impl Run<'_> {
             folders,
             listed: BTreeMap::new(),
             again: BTreeSet::new(),
+            compared: BTreeSet::new(),
             written: BTreeSet::new(),
             postponed: Vec::new(),
             more: !self.queue.entries.is_empty(),
@@ -177,7 +180,7 @@ impl Run<'_> {
             }
             self.compare(id, plan, &mut difference, report)?;
         }
-        self.look_again(plan, &mut difference, report);
+        self.look_again(plan, &mut difference, report)?;
         Ok(difference)
     }
 
@@ -191,6 +194,7 @@ impl Run<'_> {
         if !self.list(id, plan, report) {
             return Ok(());
         }
+        plan.compared.insert(id);
         let files = &plan.listed[&id];
         let mut rows: BTreeMap<BaseName, FileRow> = self.ledger.files(id)?.into_iter().collect();
         for (base, file) in &files.files {
@@ -228,35 +232,52 @@ impl Run<'_> {
         true
     }
 
-    /// A file is gone only if a second look, begun after the first one was over, does not see it either.
-    fn look_again(&self, plan: &mut Plan, difference: &mut Difference, report: &mut Report) {
+    /// A file is gone only if a second look, begun after the first one was over, does not see it either. Then folders that
+    /// changed meanwhile are looked at once more: one of them may have it.
+    fn look_again(
+        &self,
+        plan: &mut Plan,
+        difference: &mut Difference,
+        report: &mut Report,
+    ) -> Result<(), BridgeError> {
         let ids: BTreeSet<MailboxId> = difference.gone.iter().map(|((id, _), _)| *id).collect();
+        if ids.is_empty() {
+            return Ok(());
+        }
         for id in ids {
             let Some(folder) = plan.folders.get(&id).filter(|folder| !folder.vanished) else { continue };
             let again = look::list(&folder.dir, self.clock, &mut Vec::new()).ok().flatten();
-            let believed = again.as_ref().is_some_and(|again| {
-                let first = &plan.listed[&id];
-                first.files.keys().eq(again.files.keys())
-            });
-            if !believed {
-                difference.gone.retain(|((at, _), _)| *at != id);
+            let is_gone =
+                |base: &BaseName| again.as_ref().is_some_and(|again| !again.files.contains_key(base));
+            let before = difference.gone.len();
+            difference.gone.retain(|((at, base), _)| *at != id || is_gone(base));
+            if difference.gone.len() < before {
                 report.busy.push(folder.row.name.clone());
                 plan.again.insert(id);
             }
         }
-        // A folder that changed since it was passed over may have what another one lost.
-        if !difference.gone.is_empty() {
-            let moved_on = |(id, folder): (&MailboxId, &Folder)| {
-                let now = look::stamp(&folder.dir).ok();
-                let then = plan.listed.get(id).map_or(folder.row.stamp, |files| files.stamp.or(now));
-                !folder.vanished && now != then
-            };
-            if plan.folders.iter().any(moved_on) {
-                difference.gone.clear();
-                plan.again.extend(plan.folders.keys());
-                plan.more = true;
-            }
+        let changed = |folder: &&Folder| {
+            let then = plan.listed.get(&folder.id).map_or(folder.row.stamp, |files| Some(files.seen));
+            !folder.vanished && then.is_some() && look::stamp(&folder.dir).ok() != then
+        };
+        let changed: Vec<MailboxId> = plan.folders.values().filter(changed).map(|folder| folder.id).collect();
+        for id in changed {
+            let confirmed: BTreeSet<BaseName> = difference
+                .gone
+                .iter()
+                .filter(|((at, _), _)| *at == id)
+                .map(|((_, base), _)| base.clone())
+                .collect();
+            plan.listed.remove(&id);
+            difference.gone.retain(|((at, _), _)| *at != id);
+            difference.changed.retain(|((at, _), _)| *at != id);
+            difference.unknown.retain(|(at, _)| *at != id);
+            self.compare(id, plan, difference, report)?;
+            // What only this look misses is for the next run.
+            difference.gone.retain(|((at, base), _)| *at != id || confirmed.contains(base));
+            plan.again.insert(id);
         }
+        Ok(())
     }
 
     /// Reads files that nobody knew, as many as one round takes.

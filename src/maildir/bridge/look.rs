@@ -25,7 +25,9 @@ const LOOKS: usize = 3;
 pub(super) struct Files {
     pub(super) files: BTreeMap<BaseName, OnDisk>,
     pub(super) keywords: KeywordTable,
-    /// What the directories looked like; nothing if they changed so recently that another change would not show.
+    /// What the directories looked like.
+    pub(super) seen: Stamp,
+    /// The same; nothing if they changed so recently that another change would not show.
     pub(super) stamp: Option<Stamp>,
 }
 
@@ -117,7 +119,7 @@ pub(super) fn list(
         skipped.append(&mut left);
         let keywords = read_keywords(dir, skipped);
         let stamp = is_settled(before, started).then_some(before);
-        return Ok(Some(Files { files, keywords, stamp }));
+        return Ok(Some(Files { files, keywords, seen: before, stamp }));
     }
     Ok(None)
 }

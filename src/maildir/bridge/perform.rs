@@ -324,7 +324,7 @@ impl Run<'_> {
             let doubtful = plan.again.contains(id) || plan.written.contains(id);
             if doubtful {
                 row.stamp = None;
-            } else if let Some(files) = plan.listed.get(id) {
+            } else if let Some(files) = plan.listed.get(id).filter(|_| plan.compared.contains(id)) {
                 row.stamp = files.stamp;
             }
             if let Some(reached) = self.queue.reached(*id) {
