@@ -179,7 +179,11 @@ mod tests {
         contacts.keep();
         let read = Contacts::read(dir.path(), true);
         assert_eq!(read.text(), contacts.text());
-        assert_eq!(read.peers[&PEER].has, VersionVector::from([(PEER, 7), (OTHER, 4)]), "nothing is forgotten");
+        assert_eq!(
+            read.peers[&PEER].has,
+            VersionVector::from([(PEER, 7), (OTHER, 4)]),
+            "nothing is forgotten"
+        );
         let path = dir.path().join(FILE);
         for damaged in ["", "postmerge contacts 2\n", &contacts.text().replace(':', ";")] {
             std::fs::write(&path, damaged).unwrap();
