@@ -1,25 +1,43 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Context as _;
-use clap::{Args, CommandFactory};
+use clap::{Args, Command, CommandFactory};
+use clap_mangen::Man as Page;
 
 use crate::args::Cli;
 use crate::context::Code;
+use crate::text::{self, Moment};
 
 /// Writes the manual pages, one for each command, into a directory.
 #[derive(Args)]
 pub(crate) struct Man {
     /// The directory, such as /usr/local/share/man/man1.
     dir: PathBuf,
+    /// The date in the pages, for builds that must come out the same [default: today].
+    #[arg(long, value_name = "YYYY-MM-DD")]
+    date: Option<Moment>,
 }
 
 impl Man {
     pub(crate) fn run(&self) -> anyhow::Result<Code> {
+        let date = text::instant(self.date.unwrap_or(Moment::Ago(Duration::ZERO)).seconds());
+        let mut grammar = Cli::command().disable_help_subcommand(true);
+        grammar.build();
         let write = || {
             std::fs::create_dir_all(&self.dir)?;
-            clap_mangen::generate_to(Cli::command(), &self.dir)
+            write(&grammar, &date[..10], &self.dir)
         };
         write().with_context(|| format!("cannot write manual pages into {}", self.dir.display()))?;
         Ok(Code::DONE)
     }
+}
+
+/// The pages of a command and of those below it.
+fn write(command: &Command, date: &str, dir: &Path) -> std::io::Result<()> {
+    for below in command.get_subcommands().filter(|below| !below.is_hide_set()) {
+        write(below, date, dir)?;
+    }
+    let source = concat!("postmerge ", env!("CARGO_PKG_VERSION"));
+    Page::new(command.clone()).date(date).source(source).manual("postmerge").generate_to(dir).map(drop)
 }

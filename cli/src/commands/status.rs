@@ -79,6 +79,7 @@ impl PeerRow {
         }
     }
 
+    /// A row of the table; without a daemon there are no bytes to tell of.
     fn cells(&self) -> Vec<String> {
         let state = match (self.connected, self.in_sync, &self.since) {
             (Some(true), Some(true), _) => "in sync",
@@ -162,8 +163,13 @@ impl Report {
         writeln!(out, "peers     {peers}, {} connected, {} in sync", self.connected, self.in_sync)?;
         if !self.peers.is_empty() {
             writeln!(out)?;
-            let rows: Vec<_> = self.peers.iter().map(PeerRow::cells).collect();
-            text::table(out, &PEER_HEAD, &rows, &[3, 4, 5, 6])?;
+            let mut rows: Vec<_> = self.peers.iter().map(PeerRow::cells).collect();
+            let mut head = PEER_HEAD.to_vec();
+            if !self.serving {
+                head.drain(5..);
+                rows.iter_mut().for_each(|row| drop(row.drain(5..)));
+            }
+            text::table(out, &head, &rows, &[3, 4, 5, 6])?;
         }
         if !self.member {
             writeln!(
