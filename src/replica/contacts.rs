@@ -15,7 +15,8 @@ use crate::mailbox::ReplicaId;
 use crate::sync::VersionVector;
 
 const FILE: &str = "contacts";
-const HEAD: &str = "postmerge contacts 1";
+const HEAD: &str = "postmerge contacts 1\n";
+const END: &str = "end\n";
 /// How often it is written while a conversation goes on: a daemon that is killed forgets no more than that.
 const KEEP_EVERY: Duration = Duration::from_secs(60);
 
@@ -69,13 +70,15 @@ impl Contacts {
 
     fn keep(&self) {
         let Some(path) = &self.path else { return };
-        let tmp = path.with_extension("tmp");
         let write = || {
             use std::io::Write as _;
+            let text = self.text();
+            // In place: to replace a file, or to cut it off, has some file systems wait for the disk. Whatever mixture of old
+            // and new a reader may find does not have its end where it belongs.
             let mut options = std::fs::OpenOptions::new();
-            let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&tmp)?;
-            file.write_all(self.text().as_bytes())?;
-            std::fs::rename(&tmp, path)
+            let mut file = options.write(true).create(true).truncate(false).mode(0o600).open(path)?;
+            file.write_all(text.as_bytes())?;
+            file.set_len(text.len() as u64)
         };
         if let Err(error) = write() {
             tracing::debug!(path = %path.display(), %error, "the last contacts cannot be kept");
@@ -83,7 +86,7 @@ impl Contacts {
     }
 
     fn text(&self) -> String {
-        let mut text = format!("{HEAD}\n");
+        let mut text = HEAD.to_owned();
         for (peer, Heard { at, has }) in &self.peers {
             write!(text, "{peer} {at}").expect("a string takes text");
             for (replica, seq) in has {
@@ -91,12 +94,12 @@ impl Contacts {
             }
             text.push('\n');
         }
-        text
+        text + END
     }
 }
 
 fn parse(text: &str) -> Option<BTreeMap<ReplicaId, Heard>> {
-    let lines = text.strip_prefix(HEAD)?.strip_prefix('\n')?.lines();
+    let lines = text.strip_prefix(HEAD)?.strip_suffix(END)?.lines();
     let line = |line: &str| {
         let mut fields = line.split(' ');
         let (peer, at) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
@@ -177,6 +180,10 @@ mod tests {
         contacts.hear(PEER, &VersionVector::from([(PEER, 5), (OTHER, 4)]));
         contacts.hear(OTHER, &VersionVector::new());
         contacts.keep();
+        // It may have been longer.
+        let longer = std::fs::OpenOptions::new().append(true).open(dir.path().join(FILE)).unwrap();
+        longer.set_len(10_000).unwrap();
+        contacts.keep();
         let read = Contacts::read(dir.path(), true);
         assert_eq!(read.text(), contacts.text());
         assert_eq!(
@@ -185,7 +192,11 @@ mod tests {
             "nothing is forgotten"
         );
         let path = dir.path().join(FILE);
-        for damaged in ["", "postmerge contacts 2\n", &contacts.text().replace(':', ";")] {
+        let text = contacts.text();
+        let mixed = format!("{text}{}", &text[text.len() / 2..]);
+        for damaged in
+            ["", "postmerge contacts 2\nend\n", &text[..text.len() - 1], &mixed, &text.replace(':', ";")]
+        {
             std::fs::write(&path, damaged).unwrap();
             assert!(Contacts::read(dir.path(), false).peers.is_empty(), "{damaged:?}");
         }
