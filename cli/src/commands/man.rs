@@ -38,6 +38,12 @@ fn write(command: &Command, date: &str, dir: &Path) -> std::io::Result<()> {
     for below in command.get_subcommands().filter(|below| !below.is_hide_set()) {
         write(below, date, dir)?;
     }
-    let source = concat!("postmerge ", env!("CARGO_PKG_VERSION"));
-    Page::new(command.clone()).date(date).source(source).manual("postmerge").generate_to(dir).map(drop)
+    let page = Page::new(command.clone()).date(date).source(SOURCE).manual("postmerge");
+    let mut text = Vec::new();
+    page.render(&mut text)?;
+    // Above a list of values there is an empty line between two breaks, which manual page checkers do not like.
+    let text = String::from_utf8_lossy(&text).replace("\n.br\n\n.br\n", "\n.br\n");
+    std::fs::write(dir.join(page.get_filename()), text)
 }
+
+const SOURCE: &str = concat!("postmerge ", env!("CARGO_PKG_VERSION"));
