@@ -5,6 +5,7 @@
 //! and nothing is global.
 
 mod body;
+mod contacts;
 mod core;
 mod elders;
 mod entries;
@@ -34,6 +35,7 @@ use crate::store::{Handle, Progress, Store, StoreError};
 use crate::sync::Join;
 use crate::uid::{AccountError, Block, Event, TableError};
 
+pub use contacts::Contact;
 pub use history::{Act, Conflicts, Decision, Deed, Happened, Kind, Story, Told};
 pub use import::{ImportMessage, ImportReport, Importer};
 pub use link::{Link, LinkError, LinkEvent, Stay};
@@ -43,6 +45,7 @@ pub use read::Status;
 pub use snapshot::Snapshot;
 pub use undo::Selection;
 
+use self::contacts::Contacts;
 use self::core::{Core, Standing};
 use self::elders::Elders;
 use self::identity::{Identity, Watch};
@@ -194,6 +197,7 @@ struct Shared {
     standing: Mutex<Standing>,
     listeners: Mutex<Vec<Weak<Listener>>>,
     notices: Mutex<Notices>,
+    contacts: Mutex<Contacts>,
     elders: Arc<Elders>,
 }
 
@@ -324,9 +328,10 @@ impl Replica {
             members::succeed(&mut core)?;
         }
         let standing = Mutex::new(core.standing()?);
+        let contacts = Mutex::new(Contacts::read(core.store.dir(), core.store.is_read_only()));
         let core = Mutex::new(Some(core));
         let (listeners, notices, elders) = (Mutex::default(), Mutex::default(), Arc::default());
-        let shared = Shared { core, handle, account, standing, listeners, notices, elders };
+        let shared = Shared { core, handle, account, standing, listeners, notices, contacts, elders };
         Ok(Replica(Arc::new(shared)))
     }
 
@@ -354,6 +359,7 @@ impl Replica {
     /// Writes what is cheaper to load next time, and makes the index durable. Afterwards every clone fails. A replica
     /// that is dropped without it loses nothing.
     pub fn close(&self) -> Result<(), ReplicaError> {
+        lock(&self.0.contacts).close();
         match lock(&self.0.core).take() {
             Some(core) => core.close(),
             None => Ok(()),

@@ -4,6 +4,7 @@ mod append;
 mod backup;
 mod body;
 mod check;
+mod completions;
 mod conflicts;
 pub(crate) mod deliver;
 mod demo;
@@ -19,6 +20,7 @@ mod log;
 mod mailbox;
 mod mailboxes;
 mod maildir;
+mod man;
 mod messages;
 mod peers;
 mod relocate;
@@ -78,6 +80,10 @@ pub(crate) enum Command {
     Backup(backup::Backup),
     User(user::User),
     Demo(demo::Demo),
+    #[command(hide = true)]
+    Completions(completions::Completions),
+    #[command(hide = true)]
+    Man(man::Man),
 }
 
 impl Command {
@@ -110,7 +116,13 @@ impl Command {
             Command::Undo(verb) => verb.run(cx),
             Command::Backup(verb) => verb.run(cx),
             Command::Check(verb) => verb.run_inside(cx),
-            Command::Init(_) | Command::Serve(_) | Command::Join(_) | Command::User(_) | Command::Demo(_) => {
+            Command::Init(_)
+            | Command::Serve(_)
+            | Command::Join(_)
+            | Command::User(_)
+            | Command::Demo(_)
+            | Command::Completions(_)
+            | Command::Man(_) => {
                 anyhow::bail!("this command does not run inside another process")
             }
         }
@@ -138,6 +150,15 @@ impl Command {
     /// Whether the verb stops in its own way on Ctrl-C.
     pub(crate) fn handles_signals(&self) -> bool {
         matches!(self, Command::Serve(_))
+    }
+}
+
+/// Runs a verb that is about the program and not about any mail: it needs no home directory and no configuration.
+pub(crate) fn about_itself(command: &Command) -> Option<anyhow::Result<Code>> {
+    match command {
+        Command::Completions(verb) => Some(verb.run()),
+        Command::Man(verb) => Some(verb.run()),
+        _ => None,
     }
 }
 
@@ -200,7 +221,7 @@ fn on_replica(command: &Command, setup: &Setup, patience: Duration) -> anyhow::R
 
 /// A context in this very process.
 pub(crate) fn local(setup: &Setup, replica: Replica) -> Context<'_> {
-    let hub = Hub::new(replica.clone(), setup.store.clone(), &setup.config);
+    let hub = Hub::new(replica.clone(), setup.store.clone(), &setup.config.now());
     Context {
         replica,
         setup,

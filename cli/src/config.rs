@@ -1,6 +1,7 @@
-//! The configuration file.
+//! The configuration file, which `serve` reads again when it is told to.
 
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Context as _;
 use serde::Deserialize;
@@ -39,6 +40,10 @@ pub(crate) struct Config {
     pub(crate) tls_cert: Option<PathBuf>,
     /// Its private key, a PEM file.
     pub(crate) tls_key: Option<PathBuf>,
+    /// Where `serve` shows figures for Prometheus, as `ADDR:PORT` of this machine.
+    pub(crate) metrics: Option<String>,
+    /// Which events `serve` tells of, as `POSTMERGE_LOG` says it.
+    pub(crate) log: Option<String>,
 }
 
 impl Config {
@@ -56,8 +61,62 @@ impl Config {
         }
     }
 
+    /// What differs in `new` and is taken up by a restart only: sockets that are open and stores that are held stay as they
+    /// are.
+    pub(crate) fn waits_for_restart(&self, new: &Config) -> Vec<&'static str> {
+        let differs = [
+            ("listen", self.listen != new.listen),
+            ("host", self.host != new.host),
+            ("removals", self.removals != new.removals),
+            ("removals_percent", self.removals_percent != new.removals_percent),
+            ("imap", self.imap != new.imap),
+            ("imaps", self.imaps != new.imaps),
+            ("imap_cleartext", self.imap_cleartext != new.imap_cleartext),
+            ("lmtp", self.lmtp != new.lmtp),
+            ("lmtp_mode", self.lmtp_mode != new.lmtp_mode),
+            ("lmtp_remote", self.lmtp_remote != new.lmtp_remote),
+            ("metrics", self.metrics != new.metrics),
+        ];
+        differs.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
+    }
+
     fn parse(text: &str) -> anyhow::Result<Config> {
         Ok(toml::from_str(text)?)
+    }
+}
+
+/// The configuration as it is now. Clones share it.
+#[derive(Clone)]
+pub(crate) struct Current {
+    /// The file, and whether it must be there.
+    file: Option<(PathBuf, bool)>,
+    config: Arc<Mutex<Arc<Config>>>,
+}
+
+impl Current {
+    /// Reads the file, if there is a place for one.
+    pub(crate) fn read(file: Option<(PathBuf, bool)>) -> anyhow::Result<Current> {
+        let current = Current { file, config: Arc::default() };
+        current.replace(current.read_again()?);
+        Ok(current)
+    }
+
+    /// What was taken last.
+    pub(crate) fn now(&self) -> Arc<Config> {
+        self.config.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What the file says by now.
+    pub(crate) fn read_again(&self) -> anyhow::Result<Config> {
+        match &self.file {
+            Some((file, must_exist)) => Config::read(file, *must_exist),
+            None => Ok(Config::default()),
+        }
+    }
+
+    /// Takes another one.
+    pub(crate) fn replace(&self, config: Config) {
+        *self.config.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
     }
 }
 

@@ -16,6 +16,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
+use crate::config::Config;
 use crate::failure::{Usage, advice};
 use crate::paths::Setup;
 use crate::users::Directory;
@@ -37,8 +38,23 @@ pub(crate) struct Listen {
     tls_key: Option<PathBuf>,
 }
 
+impl Listen {
+    /// The files of the certificate and its key, if there is one.
+    fn certificate(&self, config: &Config) -> anyhow::Result<Option<(PathBuf, PathBuf)>> {
+        let certificate = self.tls_cert.as_ref().or(config.tls_cert.as_ref());
+        let key = self.tls_key.as_ref().or(config.tls_key.as_ref());
+        match (certificate, key) {
+            (Some(certificate), Some(key)) => Ok(Some((certificate.clone(), key.clone()))),
+            (None, None) => Ok(None),
+            _ => bail!(Usage("--tls-cert and --tls-key go together".into())),
+        }
+    }
+}
+
 /// IMAP, being served.
 pub(crate) struct Imap {
+    server: Arc<Server>,
+    tls: Option<Arc<Tls>>,
     stopping: watch::Sender<bool>,
     tasks: JoinSet<std::io::Result<()>>,
     accounts: Arc<Accounts>,
@@ -52,27 +68,20 @@ impl Imap {
         listen: &Listen,
         hosted: impl Iterator<Item = (PathBuf, Replica)>,
     ) -> anyhow::Result<Option<Imap>> {
-        let config = &setup.config;
+        let config = &*setup.config.now();
         let clear = listen.imap.as_ref().or(config.imap.as_ref());
         let secure = listen.imaps.as_ref().or(config.imaps.as_ref());
         if clear.is_none() && secure.is_none() {
             return Ok(None);
         }
-        let certificate = listen.tls_cert.as_ref().or(config.tls_cert.as_ref());
-        let key = listen.tls_key.as_ref().or(config.tls_key.as_ref());
-        let tls = match (certificate, key) {
-            (Some(certificate), Some(key)) => Some(Arc::new(Tls::load(certificate, key)?)),
-            (None, None) => None,
-            _ => bail!(Usage("--tls-cert and --tls-key go together".into())),
+        let tls = match listen.certificate(config)? {
+            Some((certificate, key)) => Some(Arc::new(Tls::load(&certificate, &key)?)),
+            None => None,
         };
         let accounts = Arc::new(Accounts::new(setup, hosted)?);
         let directory = Directory::open(&setup.users)?;
         let opener = accounts.clone();
-        let mut limits = limits();
-        if let Some(limit) = config.imap_connections_per_address {
-            limits.connections_per_address = limit;
-        }
-        let server = Server::new(limits, move || directory.settings(), move |user| opener.open(user));
+        let server = Server::new(limits(config), move || directory.settings(), move |user| opener.open(user));
         let _inside = setup.runtime.enter();
         let (stopping, stopped) = watch::channel(false);
         let swept = accounts.clone();
@@ -82,7 +91,8 @@ impl Imap {
                 tokio::task::block_in_place(|| swept.close_unused(false));
             }
         });
-        let mut imap = Imap { stopping, tasks: JoinSet::new(), accounts, sweeping };
+        let (tasks, tls_used) = (JoinSet::new(), tls.clone());
+        let mut imap = Imap { server, tls: tls_used, stopping, tasks, accounts, sweeping };
         if let Some(address) = clear {
             let (listener, at) = bind(setup, address)?;
             let passwords = at.ip().is_loopback() || config.imap_cleartext;
@@ -91,7 +101,7 @@ impl Imap {
                 return Err(advice(format!("nobody could log in at {at}: passwords need TLS there"), hint));
             }
             eprintln!("imap on {at}");
-            imap.serve(&server, listener, Mode::Clear { tls: tls.clone(), passwords }, stopped.clone());
+            imap.serve(listener, Mode::Clear { tls: tls.clone(), passwords }, stopped.clone());
         }
         if let Some(address) = secure {
             let Some(tls) = tls else {
@@ -99,22 +109,33 @@ impl Imap {
             };
             let (listener, at) = bind(setup, address)?;
             eprintln!("imaps on {at}");
-            imap.serve(&server, listener, Mode::Tls(tls), stopped);
+            imap.serve(listener, Mode::Tls(tls), stopped);
         }
         Ok(Some(imap))
     }
 
-    fn serve(
-        &mut self,
-        server: &Arc<Server>,
-        listener: TcpListener,
-        mode: Mode,
-        mut stopped: watch::Receiver<bool>,
-    ) {
+    fn serve(&mut self, listener: TcpListener, mode: Mode, mut stopped: watch::Receiver<bool>) {
         let stop = async move {
             let _ = stopped.wait_for(|stop| *stop).await;
         };
-        self.tasks.spawn(server.clone().serve(listener, mode, stop));
+        self.tasks.spawn(self.server.clone().serve(listener, mode, stop));
+    }
+
+    /// The server, for its figures.
+    pub(crate) fn server(&self) -> Arc<Server> {
+        self.server.clone()
+    }
+
+    /// Reads the certificate again, or another one, and takes the limits of a new configuration. If the certificate cannot be
+    /// used, all stays as it is.
+    pub(crate) fn reload(&self, listen: &Listen, config: &Config) -> anyhow::Result<()> {
+        match (&self.tls, listen.certificate(config)?) {
+            (Some(tls), Some((certificate, key))) => tls.reload(&certificate, &key)?,
+            (None, None) => {}
+            _ => bail!("whether there is a certificate at all is decided when `serve` starts"),
+        }
+        self.server.limit(limits(config));
+        Ok(())
     }
 
     /// Says goodbye to the clients, and closes what was opened for them.
@@ -131,7 +152,7 @@ impl Imap {
 const KEPT: usize = 256;
 
 /// As many connections as the system lets this process have, up to what is useful.
-fn limits() -> Limits {
+fn limits(config: &Config) -> Limits {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let mut files = getrlimit(Resource::Nofile);
     files.current = files.maximum;
@@ -140,7 +161,11 @@ fn limits() -> Limits {
     let most = getrlimit(Resource::Nofile).current.and_then(|most| usize::try_from(most).ok());
     let limits = Limits::default();
     let connections = most.map_or(limits.connections, |most| most.saturating_sub(KEPT).max(16));
-    Limits { connections: limits.connections.min(connections), ..limits }
+    let per_address = config.imap_connections_per_address;
+    Limits {
+        connections: limits.connections.min(connections),
+        connections_per_address: per_address.unwrap_or(limits.connections_per_address),
+    }
 }
 
 fn bind(setup: &Setup, address: &str) -> anyhow::Result<(TcpListener, SocketAddr)> {

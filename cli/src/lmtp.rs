@@ -69,9 +69,9 @@ impl Lmtp {
         listen: &Listen,
         hosted: impl Iterator<Item = (PathBuf, Replica)>,
     ) -> anyhow::Result<Option<Lmtp>> {
-        let Some(at) = listen.lmtp.as_ref().or(setup.config.lmtp.as_ref()) else { return Ok(None) };
-        let configured =
-            setup.config.lmtp_mode.as_deref().map(mode).transpose().map_err(anyhow::Error::msg)?;
+        let config = setup.config.now();
+        let Some(at) = listen.lmtp.as_ref().or(config.lmtp.as_ref()) else { return Ok(None) };
+        let configured = config.lmtp_mode.as_deref().map(mode).transpose().map_err(anyhow::Error::msg)?;
         let mode = listen.lmtp_mode.or(configured).unwrap_or(0o600);
         let hosted = hosted.map(|(store, replica)| Ok((store.canonicalize()?, replica)));
         let hosted = hosted.collect::<std::io::Result<_>>()?;

@@ -10,12 +10,16 @@ mod config;
 mod context;
 mod control;
 mod endpoint;
+mod events;
 mod failure;
 mod imap;
 mod incoming;
+mod links;
 mod lmtp;
+mod metrics;
 mod paths;
 mod progress;
+mod service;
 mod text;
 mod users;
 
@@ -23,11 +27,11 @@ use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use tokio::signal::unix::SignalKind;
-use tracing_subscriber::EnvFilter;
 
 use crate::args::Cli;
-use crate::commands::{Command, deliver};
+use crate::commands::deliver;
 use crate::context::Code;
+use crate::events::Events;
 use crate::failure::Failure;
 use crate::paths::Setup;
 
@@ -42,8 +46,8 @@ fn main() -> ExitCode {
         }
         Err(error) => error.exit(),
     };
-    listen_to_events(&cli);
-    let run = || match run(&cli) {
+    let events = Events::start(&cli);
+    let run = || match run(&cli, events) {
         Ok(code) => code,
         Err(error) => {
             let failure = Failure::of(&error, &cli.verb);
@@ -55,30 +59,13 @@ fn main() -> ExitCode {
     ExitCode::from(code.value())
 }
 
-/// Events go to standard error: plain lines, with colours on a terminal only.
-fn listen_to_events(cli: &Cli) {
-    let level = ["warn", "info", "debug", "trace"][usize::from(cli.verbose).min(3)];
-    let filter = EnvFilter::try_from_env("POSTMERGE_LOG")
-        .unwrap_or_else(|_| EnvFilter::new(format!("error,postmerge={level}")));
-    // https://no-color.org: any value but an empty one.
-    let colours = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    let events = tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_env_filter(filter)
-        .with_ansi(colours && std::io::stderr().is_terminal());
-    match cli.command {
-        // A log that is read later.
-        Command::Serve(_) => events.init(),
-        // Somebody waits for the command; when it was and which module said so is noise unless asked for.
-        _ if cli.verbose == 0 => events.without_time().with_target(false).init(),
-        _ => events.init(),
+fn run(cli: &Cli, events: Events) -> anyhow::Result<Code> {
+    if let Some(result) = commands::about_itself(&cli.command) {
+        return result;
     }
-}
-
-fn run(cli: &Cli) -> anyhow::Result<Code> {
     // Replicas block, so a conversation needs a thread beside the one that drives the sockets.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let setup = Setup::new(cli, runtime.handle().clone())?;
+    let setup = Setup::new(cli, runtime.handle().clone(), events)?;
     if !cli.command.handles_signals() {
         let _inside = runtime.enter();
         let mut interrupt = tokio::signal::unix::signal(SignalKind::interrupt())?;

@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use postmerge::blob::BlobId;
@@ -9,7 +10,9 @@ use postmerge::member::MemberName;
 use tokio::runtime::Handle;
 
 use crate::args::Cli;
-use crate::config::Config;
+use crate::config::Current;
+use crate::events::Events;
+use crate::service::Manager;
 
 /// What every command is given.
 #[derive(Clone)]
@@ -26,7 +29,11 @@ pub(crate) struct Setup {
     /// of it.
     other_sockets: Vec<PathBuf>,
     /// The configuration.
-    pub(crate) config: Config,
+    pub(crate) config: Current,
+    /// Which events are said.
+    pub(crate) events: Events,
+    /// Who started `serve`, if that wants to be told how it goes.
+    pub(crate) manager: Manager,
     /// Drives the network.
     pub(crate) runtime: Handle,
     /// Where relative paths start.
@@ -36,7 +43,7 @@ pub(crate) struct Setup {
 }
 
 impl Setup {
-    pub(crate) fn new(cli: &Cli, runtime: Handle) -> anyhow::Result<Setup> {
+    pub(crate) fn new(cli: &Cli, runtime: Handle, events: Events) -> anyhow::Result<Setup> {
         let base = directories::BaseDirs::new();
         let missing = "there is no home directory; say --store DIR and --config FILE";
         let store = match (&cli.store, &base) {
@@ -44,27 +51,41 @@ impl Setup {
             (None, Some(base)) => base.data_dir().join("postmerge/default"),
             (None, None) => bail!(missing),
         };
-        let config = match (&cli.config, &base) {
-            (Some(file), _) => Config::read(file, true)?,
-            (None, Some(base)) => Config::read(&base.config_dir().join("postmerge/config.toml"), false)?,
-            (None, None) => Config::default(),
-        };
+        let cwd = std::env::current_dir().context("cannot tell the current directory")?;
+        let config = Current::read(match (&cli.config, &base) {
+            (Some(file), _) => Some((cwd.join(file), true)),
+            (None, Some(base)) => Some((base.config_dir().join("postmerge/config.toml"), false)),
+            (None, None) => None,
+        })?;
         let state = base.as_ref().map(|base| base.state_dir().unwrap_or(base.data_local_dir()));
         let state = state.map(|dir| dir.join("postmerge"));
         let user = rustix::process::getuid().as_raw();
         let temporary = std::env::temp_dir().join(format!("postmerge-{user}"));
+        let service = PathBuf::from(SERVICE_SOCKETS);
         let (sockets, other_sockets) = match base.as_ref().and_then(directories::BaseDirs::runtime_dir) {
-            Some(dir) => (dir.join("postmerge"), vec![temporary]),
-            None => (temporary, vec![PathBuf::from(format!("/run/user/{user}/postmerge"))]),
+            Some(dir) => (dir.join("postmerge"), vec![temporary, service]),
+            None => (temporary, vec![PathBuf::from(format!("/run/user/{user}/postmerge")), service]),
         };
         let users = match &base {
             Some(base) => base.data_dir().join("postmerge/users"),
             None => store.join("users"),
         };
-        let cwd = std::env::current_dir().context("cannot tell the current directory")?;
         let (store, users) = (cwd.join(store), cwd.join(users));
         let read_only = cli.read_only;
-        Ok(Setup { store, state, users, sockets, other_sockets, config, runtime, cwd, read_only })
+        let manager = manager();
+        Ok(Setup {
+            store,
+            state,
+            users,
+            sockets,
+            other_sockets,
+            config,
+            events,
+            manager,
+            runtime,
+            cwd,
+            read_only,
+        })
     }
 
     /// The same for another store.
@@ -104,7 +125,8 @@ impl Setup {
     /// What peers call this machine.
     pub(crate) fn name(&self, given: Option<&str>) -> anyhow::Result<MemberName> {
         let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-        let name = given.or(self.config.name.as_deref()).unwrap_or(&host);
+        let config = self.config.now();
+        let name = given.or(config.name.as_deref()).unwrap_or(&host);
         MemberName::new(name).with_context(|| format!("{name:?} is no name"))
     }
 
@@ -112,6 +134,17 @@ impl Setup {
     pub(crate) fn state(&self) -> Option<&Path> {
         self.state.as_deref()
     }
+}
+
+/// Where the system's service has its sockets; see `contrib/systemd`. Who runs commands for it has not its environment.
+const SERVICE_SOCKETS: &str = "/run/postmerge/postmerge";
+
+/// What the service manager that started this process said. What it said to a parent is not meant.
+fn manager() -> Manager {
+    let number = |name: &str| std::env::var(name).ok()?.parse::<u64>().ok();
+    let ours = number("WATCHDOG_PID").is_none_or(|pid| pid == u64::from(std::process::id()));
+    let watchdog = number("WATCHDOG_USEC").filter(|micros| ours && *micros > 0).map(Duration::from_micros);
+    Manager { socket: std::env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty()), watchdog }
 }
 
 /// Whether nobody else can have put anything there.

@@ -17,6 +17,6 @@ mod uids;
 pub mod view;
 
 pub use account::Account;
-pub use listener::{Limits, Mode, Server, Tls, TlsError};
+pub use listener::{Counts, Limits, Mode, Server, Tls, TlsError};
 pub use session::{OUTPUT, Opened, Session, SessionEvent, Settings};
 pub use summaries::Indexer;

@@ -11,6 +11,7 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -78,10 +79,26 @@ type OpenAccount = dyn Fn(&User) -> Result<Account, String> + Send + Sync;
 pub struct Server {
     settings: Box<dyn Fn() -> Arc<Settings> + Send + Sync>,
     open: Box<OpenAccount>,
-    limits: Limits,
+    limits: Mutex<Limits>,
     connections: Mutex<HashMap<IpAddr, usize>>,
     /// Failed logins of late, by address: who guesses over many connections waits as over one.
     failures: Mutex<HashMap<IpAddr, (u32, Instant)>>,
+    accepted: AtomicU64,
+    refused: AtomicU64,
+    failed_logins: AtomicU64,
+}
+
+/// What a server has to do, and has done since it was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Connections that are open.
+    pub open: u64,
+    /// Connections that were accepted so far.
+    pub accepted: u64,
+    /// Connections that were sent away, as there were too many.
+    pub refused: u64,
+    /// Logins that failed: a wrong password, or a name that nobody has.
+    pub failed_logins: u64,
 }
 
 /// Addresses whose failed logins are remembered. The memory is small; who has more of them waits less.
@@ -99,10 +116,30 @@ impl Server {
         Arc::new(Server {
             settings: Box::new(settings),
             open: Box::new(open),
-            limits,
+            limits: Mutex::new(limits),
             connections: Mutex::default(),
             failures: Mutex::default(),
+            accepted: AtomicU64::default(),
+            refused: AtomicU64::default(),
+            failed_logins: AtomicU64::default(),
         })
+    }
+
+    /// Takes other limits; connections that are open stay.
+    pub fn limit(&self, limits: Limits) {
+        *self.limits.lock().unwrap_or_else(PoisonError::into_inner) = limits;
+    }
+
+    /// What it has to do and has done.
+    pub fn counts(&self) -> Counts {
+        let connections = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Counts {
+            open: connections.values().sum::<usize>() as u64,
+            accepted: count(&self.accepted),
+            refused: count(&self.refused),
+            failed_logins: count(&self.failed_logins),
+        }
     }
 
     /// Answers clients on a socket until `stop`; then each is told BYE.
@@ -152,6 +189,7 @@ impl Server {
     }
 
     fn note_failure(&self, address: IpAddr) {
+        self.failed_logins.fetch_add(1, Ordering::Relaxed);
         let (count, now) = (self.failures(address), now());
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         if failures.len() >= MAX_SUSPECTS {
@@ -164,14 +202,17 @@ impl Server {
 
     /// A place for a connection, unless there are too many.
     fn admit(self: &Arc<Self>, peer: SocketAddr) -> Option<Place> {
+        let limits = *self.limits.lock().unwrap_or_else(PoisonError::into_inner);
         let mut connections = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
         let (all, address) = (connections.values().sum::<usize>(), household(peer.ip()));
         let here = connections.get(&address).copied().unwrap_or(0);
-        if all >= self.limits.connections || here >= self.limits.connections_per_address {
+        if all >= limits.connections || here >= limits.connections_per_address {
+            self.refused.fetch_add(1, Ordering::Relaxed);
             tracing::warn!(%peer, all, here, "too many connections");
             return None;
         }
         connections.insert(address, here + 1);
+        self.accepted.fetch_add(1, Ordering::Relaxed);
         Some(Place { server: self.clone(), address })
     }
 

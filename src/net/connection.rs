@@ -144,6 +144,26 @@ pub struct Traffic {
     pub received: u64,
 }
 
+impl std::ops::AddAssign for Traffic {
+    fn add_assign(&mut self, more: Traffic) {
+        self.sent += more.sent;
+        self.received += more.received;
+    }
+}
+
+/// Reads the traffic of a connection.
+#[derive(Clone, Default)]
+pub(super) struct Meter(Option<quinn::Connection>);
+
+impl Meter {
+    pub(super) fn traffic(&self) -> Traffic {
+        self.0.as_ref().map_or(Traffic::default(), |connection| {
+            let stats = connection.stats();
+            Traffic { sent: stats.udp_tx.bytes, received: stats.udp_rx.bytes }
+        })
+    }
+}
+
 impl Link {
     /// The host knows the peer: it gets full windows and no longer counts as a stranger.
     pub fn admit(&mut self) {
@@ -167,9 +187,11 @@ impl Link {
 
     /// What went over the wire so far.
     pub fn traffic(&self) -> Traffic {
-        self.quic.as_ref().map_or(Traffic::default(), |connection| {
-            let stats = connection.stats();
-            Traffic { sent: stats.udp_tx.bytes, received: stats.udp_rx.bytes }
-        })
+        self.meter().traffic()
+    }
+
+    /// What tells the traffic to others than who drives the connection.
+    pub(super) fn meter(&self) -> Meter {
+        Meter(self.quic.clone())
     }
 }

@@ -13,7 +13,7 @@ use tokio::time::{sleep, sleep_until, timeout};
 
 use self::places::{Dialling, Host, Places};
 use super::port::serve;
-use super::{Backoff, Connection, Endpoint, NetError, Reader, Writer};
+use super::{Backoff, Connection, Endpoint, NetError, Reader, Traffic, Writer};
 use crate::mailbox::ReplicaId;
 use crate::member::{Member, MemberName, Status, Ticket};
 use crate::replica::{Link, LinkError, LinkEvent, Replica, ReplicaError, Stay, Subscription};
@@ -69,6 +69,10 @@ pub struct PeerState {
     pub replica: ReplicaId,
     /// Whether there is a conversation now.
     pub connected: bool,
+    /// Since when that is so: the beginning of this conversation, or the end of the last one, if there was one.
+    pub since: Option<Instant>,
+    /// What went over the wire with it since this node was made, by the connections on which it proved who it is.
+    pub traffic: Traffic,
     /// Whether, in that conversation, both are known to have the same, and neither waits for a body that the other has.
     pub in_sync: bool,
     /// Why the last one ended, if badly.
@@ -382,7 +386,7 @@ impl Talk {
             if let LinkEvent::Accepted { peer, .. } = event {
                 line.admit();
                 if let Some(host) = host {
-                    host.meet(*peer, side);
+                    host.meet(*peer, side, line.meter());
                 }
             }
             progress(event);

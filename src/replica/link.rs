@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use self::bodies::Fetching;
 use self::changes::Incoming;
+use super::contacts::Meeting;
 use super::elders::Elder;
 use super::members::{self, AdmitError};
 use super::read::{Snapshot, digest};
@@ -131,6 +132,7 @@ pub struct Link {
     member: Option<Member>,
     /// The peer claims before this replica does, while it is connected.
     elder: Option<Elder>,
+    meeting: Option<Meeting>,
     incoming: Incoming,
     outgoing: Option<(Missing, Snapshot)>,
     fetching: Fetching,
@@ -216,6 +218,7 @@ impl Link {
             expected,
             member: None,
             elder: None,
+            meeting: None,
             incoming: Incoming::default(),
             outgoing: None,
             fetching: Fetching::default(),
@@ -391,13 +394,26 @@ impl Link {
                 self.offer_new_members()?;
             }
             Event::Members(records) => self.add_members(records)?,
-            Event::ChangesWanted { peer_has, room } => self.offer(&peer_has, room)?,
+            Event::ChangesWanted { peer_has, room } => {
+                self.hear();
+                self.offer(&peer_has, room)?;
+            }
             Event::Changes(changes) => self.take(changes)?,
-            Event::ChangesEnd { digest } => self.changes_end(digest)?,
-            Event::Known(_) => self.events.push_back(LinkEvent::Known),
+            Event::ChangesEnd { digest } => {
+                self.changes_end(digest)?;
+                self.hear();
+            }
+            Event::Known(_) => {
+                self.hear();
+                self.events.push_back(LinkEvent::Known);
+            }
             Event::Held(state) => {
                 (self.peer_digest, self.held_ours) = (Some(state), Some(state));
-                if state == self.replica.digest()? {
+                let here = self.replica.state_at(&self.replica.view()?)?;
+                if state == here.digest {
+                    if let Some(meeting) = &mut self.meeting {
+                        meeting.hear(&here.changes, self.now);
+                    }
                     // All that it was sent, and all that it waited for.
                     (self.incoming.sent, self.peer_owes) = (false, false);
                 }
@@ -490,6 +506,8 @@ impl Link {
 
     fn accepted(&mut self, in_sync: bool) -> Result<(), LinkError> {
         if let Some(member) = &self.member {
+            let said = self.session.peer_said();
+            self.meeting = Some(Meeting::begin(&self.replica, member.replica, said, self.now));
             self.events.push_back(LinkEvent::Accepted { peer: member.replica, in_sync });
         }
         self.defer()?;
@@ -511,6 +529,13 @@ impl Link {
             self.want_more()?;
         }
         Ok(())
+    }
+
+    /// Remembers what the peer said that it has.
+    fn hear(&mut self) {
+        if let Some(meeting) = &mut self.meeting {
+            meeting.hear(self.session.peer_said(), self.now);
+        }
     }
 
     /// Lets the peer claim first as long as it is connected, if its lane is lower.

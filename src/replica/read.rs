@@ -19,6 +19,10 @@ pub struct Status {
     pub role: Role,
     /// Whether it can show UIDs: a new server cannot before its first sync.
     pub ready: bool,
+    /// Mailboxes that are shown.
+    pub mailboxes: u64,
+    /// Messages in them, those too that wait for their UIDs.
+    pub messages: u64,
     /// Changes in the account.
     pub changes: u64,
     /// Bodies that have not arrived yet.
@@ -71,10 +75,24 @@ impl Replica {
             owed_bodies += 1;
             owed_bytes += body.size;
         }
+        let shown = snapshot.view().mailboxes()?;
+        let messages = shown.iter().map(|mailbox| mailbox.messages).sum();
+        let mailboxes = shown.len() as u64;
         let changes = snapshot.tables().vector()?.values().sum();
         let waiting_changes = waiting(snapshot.tables())?.len() as u64;
         let account = self.account();
-        Ok(Status { account, replica, role, ready, changes, owed_bodies, owed_bytes, waiting_changes })
+        Ok(Status {
+            account,
+            replica,
+            role,
+            ready,
+            mailboxes,
+            messages,
+            changes,
+            owed_bodies,
+            owed_bytes,
+            waiting_changes,
+        })
     }
 
     /// The first `limit` bodies that are owed and needed.

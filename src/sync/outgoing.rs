@@ -40,6 +40,8 @@ pub(super) struct Outgoing {
     again: bool,
     /// What the peer said it has, or what it was sent.
     peer: VersionVector,
+    /// What it said.
+    said: VersionVector,
     /// What the peer was told that is here.
     told: VersionVector,
     /// The state that it was told last.
@@ -52,6 +54,7 @@ impl Outgoing {
     pub(super) fn in_sync(&mut self, state: &State) {
         self.phase = if std::mem::take(&mut self.again) { Phase::Due } else { Phase::Idle };
         self.peer = state.changes.clone();
+        self.said = state.changes.clone();
         self.told = state.changes.clone();
         self.digest = Some(state.digest);
     }
@@ -78,6 +81,7 @@ impl Outgoing {
     /// The peer has `changes`, to begin with.
     pub(super) fn begin(&mut self, changes: &VersionVector) {
         merge(&mut self.peer, changes);
+        merge(&mut self.said, changes);
         self.again = false;
         self.phase = Phase::Due;
     }
@@ -86,11 +90,16 @@ impl Outgoing {
     /// It cannot make the vector grow without end by naming ever new replicas.
     pub(super) fn peer_has(&mut self, changes: &VersionVector) -> Result<(), Misbehaved> {
         merge(&mut self.peer, changes);
+        merge(&mut self.said, changes);
         if self.peer.len() > 2 * MAX_REPLICAS { Err(Misbehaved::TooMuch) } else { Ok(()) }
     }
 
     pub(super) fn peer(&self) -> &VersionVector {
         &self.peer
+    }
+
+    pub(super) fn said(&self) -> &VersionVector {
+        &self.said
     }
 
     /// There may be something new for the peer.

@@ -501,6 +501,11 @@ impl Session {
         self.outgoing.peer()
     }
 
+    /// What the peer said that it durably has.
+    pub fn peer_said(&self) -> &VersionVector {
+        self.outgoing.said()
+    }
+
     /// Whether the peer said goodbye: nothing more comes.
     pub fn has_heard_all(&self) -> bool {
         self.phase == Phase::PeerDone

@@ -66,7 +66,7 @@ impl Invite {
         let peers = cx.replica.peers()?;
         let known = peers.into_iter().find(|peer| peer.oneself).map(|peer| peer.member.addresses);
         let mut addresses = self.addresses.clone();
-        addresses.extend(cx.setup.config.addresses.iter().cloned());
+        addresses.extend(cx.setup.config.now().addresses.iter().cloned());
         addresses.extend(known.unwrap_or_default());
         if addresses.is_empty() {
             addresses.extend(guess(cx).map(|address| address.to_string()));
@@ -80,7 +80,8 @@ impl Invite {
 
 /// This machine's address on the network, with the port that `serve` has or would have.
 fn guess(cx: &Context<'_>) -> Option<SocketAddr> {
-    let listen = cx.setup.config.listen.as_deref().unwrap_or(Config::LISTEN);
+    let config = cx.setup.config.now();
+    let listen = config.listen.as_deref().unwrap_or(Config::LISTEN);
     let listens = match cx.serving.and_then(|serving| serving.listens) {
         Some(listens) => listens,
         None => listen.parse().ok()?,

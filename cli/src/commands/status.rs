@@ -1,10 +1,13 @@
+use std::io::Write;
+
 use clap::Args;
 use serde::Serialize;
 
 use crate::context::{Code, Context};
-use crate::text::{count, size};
+use crate::links::PeerLink;
+use crate::text::{self, count, size};
 
-/// Says how the replica is. The exit code is 0 once `serve` is ready for what was asked of it, else 1.
+/// Says how the replica is, and how it stands with each peer. The exit code is 0 once `serve` is ready for what was asked of it, else 1.
 #[derive(Args)]
 pub(crate) struct Status {
     /// Prints the result as JSON.
@@ -21,6 +24,8 @@ struct Report {
     ready: bool,
     serving: bool,
     listens: Option<String>,
+    mailboxes: u64,
+    messages: u64,
     changes: u64,
     owed_bodies: u64,
     owed_bytes: u64,
@@ -28,20 +33,82 @@ struct Report {
     waiting_changes: u64,
     /// Names what the replica has; equal on two replicas exactly if they have the same.
     digest: String,
-    /// Active members other than this one.
-    peers: usize,
     connected: usize,
     /// Of those, with whom everything is exchanged.
     in_sync: usize,
+    /// Active members other than this one.
+    peers: Vec<PeerRow>,
 }
+
+#[derive(Serialize)]
+struct PeerRow {
+    name: String,
+    replica: String,
+    /// These two only while `serve` runs.
+    connected: Option<bool>,
+    in_sync: Option<bool>,
+    /// Since when it is connected, or is not.
+    since: Option<String>,
+    last_contact: Option<String>,
+    /// Changes that are here and that it has not acknowledged; not known before the first contact.
+    unacknowledged_changes: Option<u64>,
+    /// Changes that it said it has and that are not here.
+    missing_changes: Option<u64>,
+    /// Since `serve` was started.
+    sent_bytes: Option<u64>,
+    received_bytes: Option<u64>,
+    /// Why the last attempt failed, or the last conversation ended badly.
+    error: Option<String>,
+}
+
+impl PeerRow {
+    fn new(peer: &PeerLink, serving: bool) -> PeerRow {
+        let traffic = peer.traffic();
+        PeerRow {
+            name: peer.member.name.to_string(),
+            replica: peer.member.replica.to_string(),
+            connected: serving.then_some(peer.connected()),
+            in_sync: serving.then_some(peer.in_sync()),
+            since: peer.since().map(text::instant),
+            last_contact: peer.last_contact().map(text::instant),
+            unacknowledged_changes: peer.contact.map(|contact| contact.unacknowledged),
+            missing_changes: peer.contact.map(|contact| contact.missing),
+            sent_bytes: serving.then_some(traffic.sent),
+            received_bytes: serving.then_some(traffic.received),
+            error: peer.state.as_ref().and_then(|state| state.error.clone()),
+        }
+    }
+
+    /// A row of the table; without a daemon there are no bytes to tell of.
+    fn cells(&self) -> Vec<String> {
+        let state = match (self.connected, self.in_sync, &self.since) {
+            (Some(true), Some(true), _) => "in sync",
+            (Some(true), _, _) => "connected",
+            (_, _, None) => "never seen",
+            _ => "away",
+        };
+        let number = |known: Option<u64>| known.map_or("?".to_owned(), |number| number.to_string());
+        let bytes = |known: Option<u64>| known.map(size).unwrap_or_default();
+        vec![
+            self.name.clone(),
+            state.into(),
+            self.since.clone().unwrap_or_default(),
+            number(self.unacknowledged_changes),
+            number(self.missing_changes),
+            bytes(self.sent_bytes),
+            bytes(self.received_bytes),
+            self.error.clone().unwrap_or_default(),
+        ]
+    }
+}
+
+const PEER_HEAD: [&str; 8] = ["peer", "state", "since", "it lacks", "we lack", "sent", "received", ""];
 
 impl Status {
     pub(crate) fn run(&self, cx: &mut Context<'_>) -> anyhow::Result<Code> {
         let status = cx.replica.status()?;
-        let active = |peer: &postmerge::replica::Peer| {
-            !peer.oneself && peer.member.status == postmerge::member::Status::Active
-        };
-        let states = cx.serving.and_then(|serving| Some(serving.node.as_ref()?.states())).unwrap_or_default();
+        let node = cx.serving.and_then(|serving| serving.node.as_ref());
+        let links = PeerLink::all(&cx.replica, node)?;
         let report = Report {
             account: status.account.to_string(),
             replica: status.replica.to_string(),
@@ -50,47 +117,68 @@ impl Status {
             ready: status.ready,
             serving: cx.serving.is_some(),
             listens: cx.serving.and_then(|serving| Some(serving.listens?.to_string())),
+            mailboxes: status.mailboxes,
+            messages: status.messages,
             changes: status.changes,
             owed_bodies: status.owed_bodies,
             owed_bytes: status.owed_bytes,
             waiting_changes: status.waiting_changes,
             digest: data_encoding::HEXLOWER.encode(&cx.replica.digest()?),
-            peers: cx.replica.peers()?.iter().filter(|peer| active(peer)).count(),
-            connected: states.iter().filter(|state| state.connected).count(),
-            in_sync: states.iter().filter(|state| state.in_sync).count(),
+            connected: links.iter().filter(|peer| peer.connected()).count(),
+            in_sync: links.iter().filter(|peer| peer.in_sync()).count(),
+            peers: links.iter().map(|peer| PeerRow::new(peer, cx.serving.is_some())).collect(),
         };
         let code = if report.serving && report.ready { Code::DONE } else { Code::FAILED };
         if self.json {
             cx.json(&report)?;
             return Ok(code);
         }
-        let out = &mut cx.out;
-        writeln!(out, "account   {}", report.account)?;
-        writeln!(out, "replica   {}, a {}", report.replica, report.role)?;
-        match (&report.listens, report.serving) {
+        report.print(&mut cx.out)?;
+        Ok(code)
+    }
+}
+
+impl Report {
+    /// For people.
+    fn print(&self, out: &mut dyn Write) -> std::io::Result<()> {
+        writeln!(out, "account   {}", self.account)?;
+        writeln!(out, "replica   {}, a {}", self.replica, self.role)?;
+        match (&self.listens, self.serving) {
             (Some(address), _) => writeln!(out, "serving   on {address}")?,
             (None, true) => writeln!(out, "serving   offline")?,
             (None, false) => writeln!(out, "serving   no")?,
         }
-        let peers = count(report.peers as u64, "peer");
-        writeln!(out, "peers     {peers}, {} connected, {} in sync", report.connected, report.in_sync)?;
-        writeln!(out, "changes   {} (state {})", report.changes, &report.digest[..12])?;
-        if report.owed_bodies > 0 {
-            let bodies = count(report.owed_bodies, "message");
-            writeln!(out, "waiting   for the bodies of {bodies}, {}", size(report.owed_bytes))?;
+        let mail = count(self.messages, "message");
+        writeln!(out, "mail      {mail} in {}", count(self.mailboxes, "mailbox"))?;
+        writeln!(out, "changes   {} (state {})", self.changes, &self.digest[..12])?;
+        if self.owed_bodies > 0 {
+            let bodies = count(self.owed_bodies, "message");
+            writeln!(out, "waiting   for the bodies of {bodies}, {}", size(self.owed_bytes))?;
         }
-        if report.waiting_changes > 0 {
-            let changes = count(report.waiting_changes, "change");
+        if self.waiting_changes > 0 {
+            let changes = count(self.waiting_changes, "change");
             writeln!(out, "damage    {changes} not shown before `postmerge sync` brings what was lost")?;
         }
-        if !report.member {
+        let peers = count(self.peers.len() as u64, "peer");
+        writeln!(out, "peers     {peers}, {} connected, {} in sync", self.connected, self.in_sync)?;
+        if !self.peers.is_empty() {
+            writeln!(out)?;
+            let mut rows: Vec<_> = self.peers.iter().map(PeerRow::cells).collect();
+            let mut head = PEER_HEAD.to_vec();
+            if !self.serving {
+                head.drain(5..);
+                rows.iter_mut().for_each(|row| drop(row.drain(5..)));
+            }
+            text::table(out, &head, &rows, &[3, 4, 5, 6])?;
+        }
+        if !self.member {
             writeln!(
                 out,
                 "this replica is not a member of its account: it was forgotten, or has not joined yet"
             )?;
-        } else if !report.ready {
+        } else if !self.ready {
             writeln!(out, "this server cannot show UIDs before its first sync with its inviter")?;
         }
-        Ok(code)
+        Ok(())
     }
 }

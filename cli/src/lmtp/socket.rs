@@ -50,7 +50,7 @@ impl Socket {
         }
         let found = at.to_socket_addrs().ok().and_then(|mut found| found.next());
         let found = found.with_context(|| format!("{at:?} is neither ADDR:PORT nor a path with a slash"))?;
-        if !found.ip().is_loopback() && !setup.config.lmtp_remote {
+        if !found.ip().is_loopback() && !setup.config.now().lmtp_remote {
             let hint = "use a Unix socket or 127.0.0.1, or set lmtp_remote = true for a network that is guarded otherwise";
             return Err(advice(
                 format!("everybody who reaches {found} could deliver mail: LMTP has no passwords"),

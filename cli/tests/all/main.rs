@@ -3,11 +3,15 @@
 mod alone;
 mod delivered;
 mod dovecot;
+mod figures;
 mod foreign;
 mod history;
 mod hosts;
 mod maildirs;
+mod manager;
+mod manual;
 mod pair;
 mod served;
+mod standing;
 mod support;
 mod tree;

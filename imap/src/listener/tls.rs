@@ -49,24 +49,38 @@ pub enum TlsError {
 }
 
 struct Loaded {
+    certificate: PathBuf,
+    key: PathBuf,
     config: Arc<ServerConfig>,
     changed: [Option<SystemTime>; 2],
     looked: Instant,
 }
 
+impl Loaded {
+    fn read(certificate: &Path, key: &Path) -> Result<Loaded, TlsError> {
+        // Before they are read: what changes meanwhile is read again.
+        let changed = [modified(certificate), modified(key)];
+        let config = read(certificate, key)?;
+        Ok(Loaded { certificate: certificate.into(), key: key.into(), config, changed, looked: now() })
+    }
+}
+
 /// A server's certificate.
 pub struct Tls {
-    certificate: PathBuf,
-    key: PathBuf,
     loaded: Mutex<Loaded>,
 }
 
 impl Tls {
     /// Reads a certificate chain and its key, both in PEM form.
     pub fn load(certificate: &Path, key: &Path) -> Result<Tls, TlsError> {
-        let changed = [modified(certificate), modified(key)];
-        let loaded = Mutex::new(Loaded { config: read(certificate, key)?, changed, looked: now() });
-        Ok(Tls { certificate: certificate.into(), key: key.into(), loaded })
+        Ok(Tls { loaded: Mutex::new(Loaded::read(certificate, key)?) })
+    }
+
+    /// Reads them again now, or others. If they cannot be used, the last good ones stay.
+    pub fn reload(&self, certificate: &Path, key: &Path) -> Result<(), TlsError> {
+        let loaded = Loaded::read(certificate, key)?;
+        *self.loaded.lock().unwrap_or_else(PoisonError::into_inner) = loaded;
+        Ok(())
     }
 
     /// The files' state at `now`, or a little before. One that cannot be used is reported and the last good one stays.
@@ -74,12 +88,12 @@ impl Tls {
         let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
         if now.saturating_duration_since(loaded.looked) >= LOOK_AGAIN {
             loaded.looked = now;
-            let changed = [modified(&self.certificate), modified(&self.key)];
+            let changed = [modified(&loaded.certificate), modified(&loaded.key)];
             if changed != loaded.changed {
-                match read(&self.certificate, &self.key) {
+                match read(&loaded.certificate, &loaded.key) {
                     Ok(config) => {
                         (loaded.config, loaded.changed) = (config, changed);
-                        tracing::info!(certificate = %self.certificate.display(), "took the new certificate");
+                        tracing::info!(certificate = %loaded.certificate.display(), "took the new certificate");
                     }
                     Err(error) => tracing::error!(%error, "keeping the old certificate"),
                 }
@@ -161,6 +175,14 @@ mod tests {
         assert!(Arc::ptr_eq(&second, &at(4)), "nothing has changed since");
         std::fs::remove_file(&key).unwrap();
         assert!(Arc::ptr_eq(&second, &at(5)), "no key, no change");
+
+        assert!(tls.reload(&certificate, &key).is_err());
+        assert!(Arc::ptr_eq(&second, &at(5)), "the last good ones stay");
+        let other = dir.path().join("other.pem");
+        write(&other, &new.signing_key.serialize_pem(), 1);
+        tls.reload(&certificate, &other).unwrap();
+        let now = tls.loaded.lock().unwrap().looked;
+        assert!(!Arc::ptr_eq(&second, &tls.config(now)), "it was asked to look, at other files");
     }
 
     #[test]

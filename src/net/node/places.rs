@@ -8,7 +8,8 @@ use tokio::sync::watch;
 
 use super::{NodeError, PeerState};
 use crate::mailbox::ReplicaId;
-use crate::net::HANDSHAKE_TIMEOUT;
+use crate::net::connection::Meter;
+use crate::net::{HANDSHAKE_TIMEOUT, Traffic};
 use crate::sync::{Digest, HELLO_TIMEOUT, Side};
 
 /// What a node knows of its peers.
@@ -29,8 +30,14 @@ struct Place {
     /// Somebody dials, and nobody else need.
     dialling: bool,
     conversation: Option<Conversation>,
-    /// Why the last one ended, if badly.
+    /// When the last one ended.
+    ended: Option<Instant>,
+    /// Why, if badly.
     error: Option<String>,
+    /// What the conversations that are over have sent and received.
+    traffic: Traffic,
+    /// Those that are not, with whose sender: also one that gives way to another.
+    meters: Vec<(watch::Sender<bool>, Meter)>,
 }
 
 struct Conversation {
@@ -75,6 +82,8 @@ impl Places {
         let state = |(replica, place): (&ReplicaId, &Place)| PeerState {
             replica: *replica,
             connected: place.conversation.is_some(),
+            since: place.conversation.as_ref().map(|conversation| conversation.since).or(place.ended),
+            traffic: place.traffic(),
             in_sync: ours.is_some_and(|ours| place.has(ours)),
             error: place.error.clone(),
         };
@@ -111,6 +120,12 @@ impl Places {
 }
 
 impl Place {
+    fn traffic(&self) -> Traffic {
+        let mut traffic = self.traffic;
+        self.meters.iter().for_each(|(_, meter)| traffic += meter.traffic());
+        traffic
+    }
+
     fn has(&self, state: Digest) -> bool {
         self.conversation.as_ref().is_some_and(|conversation| conversation.peer_state == Some(state))
     }
@@ -151,7 +166,7 @@ impl<'a> Host<'a> {
 
     /// The peer and this side have accepted each other: of two conversations one ends now.
     #[expect(clippy::disallowed_methods, reason = "connections age")]
-    pub(super) fn meet(&mut self, peer: ReplicaId, side: Side) {
+    pub(super) fn meet(&mut self, peer: ReplicaId, side: Side, meter: Meter) {
         let opener = match side {
             Side::Initiator => self.own,
             Side::Responder => peer,
@@ -160,6 +175,7 @@ impl<'a> Host<'a> {
         {
             let mut peers = self.places.lock();
             let place = peers.entry(peer).or_default();
+            place.meters.push((self.replace.clone(), meter));
             match &place.conversation {
                 Some(old) if !takes_over(opener, old.opener, old.since.elapsed()) => {
                     self.replace.send_replace(true);
@@ -218,10 +234,16 @@ impl<'a> Host<'a> {
 }
 
 impl Drop for Host<'_> {
+    #[expect(clippy::disallowed_methods, reason = "when a conversation ended")]
     fn drop(&mut self) {
         let mut peers = self.places.lock();
         if let Some(place) = self.peer.and_then(|peer| peers.get_mut(&peer)) {
-            place.conversation.take_if(|conversation| conversation.replaced.same_channel(&self.replace));
+            let own = |conversation: &mut Conversation| conversation.replaced.same_channel(&self.replace);
+            if place.conversation.take_if(own).is_some() {
+                place.ended = Some(Instant::now());
+            }
+            let over = place.meters.extract_if(.., |(replace, _)| replace.same_channel(&self.replace));
+            over.for_each(|(_, meter)| place.traffic += meter.traffic());
         }
         drop(peers);
         self.places.moved();
@@ -242,7 +264,8 @@ mod tests {
         let peer = if own == LOW { HIGH } else { LOW };
         let mut hosts = order.map(|opener| {
             let mut host = Host::new(&places, own, None);
-            host.meet(peer, if opener == own { Side::Initiator } else { Side::Responder });
+            let side = if opener == own { Side::Initiator } else { Side::Responder };
+            host.meet(peer, side, Meter::default());
             (opener, host)
         });
         hosts.sort_by_key(|(opener, _)| *opener);
@@ -271,7 +294,7 @@ mod tests {
         let dialling = places.dial(HIGH);
         assert!(dialling.is_some() && places.dial(HIGH).is_none());
         let mut host = Host::new(&places, LOW, dialling);
-        host.meet(HIGH, Side::Initiator);
+        host.meet(HIGH, Side::Initiator, Meter::default());
         assert!(places.dial(HIGH).is_none());
         host.note(Some([3; 16]), Instant::now());
         assert!(places.in_sync(HIGH, [3; 16]) && !places.in_sync(HIGH, [4; 16]));
@@ -286,7 +309,7 @@ mod tests {
     fn only_news_wakes_who_waits() {
         let places = Places::default();
         let mut host = Host::new(&places, LOW, None);
-        host.meet(HIGH, Side::Initiator);
+        host.meet(HIGH, Side::Initiator, Meter::default());
         let mut moves = places.moves();
         let heard = Instant::now();
         host.note(Some([3; 16]), heard);
