@@ -38,6 +38,7 @@ const LOGGED_IN: &[&str] = &[
     "PREVIEW",
     "STATUS=SIZE",
     "OBJECTID",
+    "SAVEDATE",
     "UTF8=ACCEPT",
     "UIDONLY",
 ];
