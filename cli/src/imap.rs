@@ -16,6 +16,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
+use crate::config::ImapLimits;
 use crate::failure::{Usage, advice};
 use crate::paths::Setup;
 use crate::users::Directory;
@@ -66,13 +67,9 @@ impl Imap {
             _ => bail!(Usage("--tls-cert and --tls-key go together".into())),
         };
         let accounts = Arc::new(Accounts::new(setup, hosted)?);
-        let directory = Directory::open(&setup.users)?;
+        let directory = Directory::open(setup)?;
         let opener = accounts.clone();
-        let mut limits = limits();
-        if let Some(limit) = config.imap_connections_per_address {
-            limits.connections_per_address = limit;
-        }
-        let server = Server::new(limits, move || directory.settings(), move |user| opener.open(user));
+        let server = Server::new(limits(&config.imap_limits), move || directory.settings(), move |user| opener.open(user));
         let _inside = setup.runtime.enter();
         let (stopping, stopped) = watch::channel(false);
         let swept = accounts.clone();
@@ -130,17 +127,22 @@ impl Imap {
 /// File descriptors that are kept for stores, peers and other commands.
 const KEPT: usize = 256;
 
-/// As many connections as the system lets this process have, up to what is useful.
-fn limits() -> Limits {
+/// The connections that are configured, as far as the system lets this process have them.
+fn limits(config: &ImapLimits) -> Limits {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let mut files = getrlimit(Resource::Nofile);
     files.current = files.maximum;
     // Where that is refused the old limit stays.
     let _ = setrlimit(Resource::Nofile, files);
     let most = getrlimit(Resource::Nofile).current.and_then(|most| usize::try_from(most).ok());
-    let limits = Limits::default();
-    let connections = most.map_or(limits.connections, |most| most.saturating_sub(KEPT).max(16));
-    Limits { connections: limits.connections.min(connections), ..limits }
+    let limits = config.server();
+    let possible = most.map_or(limits.connections, |most| most.saturating_sub(KEPT).max(16));
+    if config.connections.is_some_and(|wanted| wanted.get() > possible) {
+        eprintln!(
+            "imap_limits: {possible} connections are what the system allows; raise `ulimit -Hn` for more"
+        );
+    }
+    Limits { connections: limits.connections.min(possible), ..limits }
 }
 
 fn bind(setup: &Setup, address: &str) -> anyhow::Result<(TcpListener, SocketAddr)> {

@@ -14,9 +14,6 @@ use crate::grammar::{
 use crate::message::Maker;
 use crate::summaries::keep;
 
-/// Messages of one APPEND: all of them become one change, and clients that know MULTIAPPEND send some hundred at once.
-const MAX_MESSAGES: usize = 1000;
-
 /// An APPEND or REPLACE under way.
 pub(super) struct AppendRun {
     pub(super) tag: Tag,
@@ -84,18 +81,22 @@ impl Session {
     }
 
     fn take_piece(&mut self, run: &mut AppendRun, item: AppendItem) -> Result<Option<Done>, Failed> {
+        let limits = self.settings.limits;
         match item {
             AppendItem::Begin(_) => return Err(Failed::Bad("APPEND within APPEND")),
-            AppendItem::Message(_) if run.messages.len() >= MAX_MESSAGES => {
-                return Err(Failed::No(Some(Code::Limit), format!("{MAX_MESSAGES} messages are the most")));
+            AppendItem::Message(_) if run.messages.len() >= limits.messages => {
+                let text = format!("one APPEND may bring {} messages", limits.messages);
+                return Err(Failed::No(Some(Code::Limit), text));
             }
             AppendItem::Message(head) => run.head = Some(head),
             AppendItem::Url(_) => {
                 return Err(Failed::No(Some(Code::Cannot), "CATENATE is not offered".into()));
             }
             AppendItem::Text(head) => {
-                if head.size > postmerge::blob::MAX_BLOB {
-                    return Err(Failed::No(Some(Code::TooBig), "the message is too large".into()));
+                let most = limits.message.min(postmerge::blob::MAX_BLOB);
+                if head.size > most {
+                    let text = format!("a message may have {most} octets");
+                    return Err(Failed::No(Some(Code::TooBig), text));
                 }
                 run.body = Some((self.replica()?.body_writer(), Maker::new()));
                 if head.synchronizing {
