@@ -13,6 +13,7 @@
 //! command that fails changes nothing and is answered; whatever bytes come in, memory stays within the limits.
 
 mod append;
+mod catenate;
 mod copy;
 mod done;
 mod fetch;

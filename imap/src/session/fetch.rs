@@ -509,7 +509,7 @@ fn transfer(error: TransferError) -> Failed {
     }
 }
 
-fn plain(section: &grammar::Section) -> Section {
+pub(super) fn plain(section: &grammar::Section) -> Section {
     let text = match &section.text {
         None => SectionText::All,
         Some(grammar::SectionText::Header) => SectionText::Header,

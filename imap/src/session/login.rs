@@ -33,6 +33,7 @@ const LOGGED_IN: &[&str] = &[
     "THREAD=ORDEREDSUBJECT",
     "THREAD=REFERENCES",
     "MULTIAPPEND",
+    "CATENATE",
     "REPLACE",
     "BINARY",
     "PREVIEW",
