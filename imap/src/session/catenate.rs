@@ -21,7 +21,7 @@ impl Session {
     /// Adds what a URL means to the message, as FETCH would give it.
     pub(super) fn catenate(&self, url: &[u8], run: &mut AppendRun) -> Result<(), Failed> {
         let most = self.largest_message();
-        let bad = || Failed::BadUrl(String::from_utf8_lossy(url).into_owned());
+        let bad = || Failed::BadUrl(spelled(url));
         let parsed = MessageUrl::parse(url).ok_or_else(bad)?;
         let message = self.message_at(&parsed)?.ok_or_else(bad)?;
         let replica = self.replica()?;
@@ -67,6 +67,19 @@ impl Session {
         }
         Ok(snapshot.message(mailbox.id, url.uid)?)
     }
+}
+
+/// The URL as a response can tell it: what would end the line, or the code, is as URLs write such octets.
+fn spelled(url: &[u8]) -> String {
+    use std::fmt::Write as _;
+    let mut out = String::with_capacity(url.len());
+    for byte in url {
+        match byte {
+            b'!'..=b'~' if *byte != b']' => out.push(char::from(*byte)),
+            byte => write!(out, "%{byte:02X}").expect("a string takes all"),
+        }
+    }
+    out
 }
 
 /// The octets that are meant; nothing if the message has no such part.

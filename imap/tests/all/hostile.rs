@@ -96,6 +96,17 @@ fn what_is_beyond_a_limit_of_the_settings_is_refused_and_the_session_goes_on() {
 }
 
 #[test]
+fn a_url_that_means_nothing_is_told_without_breaking_the_line() {
+    let home = home();
+    let mut client = Client::login(&home.account);
+    let url = "/INBOX]\r\n* BYE \u{e9}";
+    let (lines, done) = client.command(&format!("APPEND INBOX CATENATE (URL {{{}+}}\r\n{url})", url.len()));
+    assert_eq!(lines, Vec::<String>::new());
+    assert!(done.starts_with("NO [BADURL /INBOX%5D%0D%0A*%20BYE%20%C3%A9] "), "{done}");
+    client.ok("NOOP");
+}
+
+#[test]
 fn a_line_without_end_ends_the_session() {
     let home = home();
     let mut client = Client::login(&home.account);
