@@ -1,9 +1,11 @@
 //! The configuration file, which `serve` reads again when it is told to.
 
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Context as _;
+use postmerge_imap::{Limits, SessionLimits};
 use serde::Deserialize;
 
 /// What can be set once instead of with each command.
@@ -28,8 +30,8 @@ pub(crate) struct Config {
     pub(crate) imaps: Option<String>,
     /// Whether passwords are taken in the clear on addresses that other machines reach.
     pub(crate) imap_cleartext: bool,
-    /// How many IMAP connections one address may have; more than the default where many clients come through one.
-    pub(crate) imap_connections_per_address: Option<usize>,
+    /// What mail clients may cost.
+    pub(crate) imap_limits: ImapLimits,
     /// Where `serve` takes mail over LMTP: a path or `ADDR:PORT`.
     pub(crate) lmtp: Option<String>,
     /// The mode of that Unix socket, in octal.
@@ -44,6 +46,56 @@ pub(crate) struct Config {
     pub(crate) metrics: Option<String>,
     /// Which events `serve` tells of, as `POSTMERGE_LOG` says it.
     pub(crate) log: Option<String>,
+}
+
+/// What mail clients may cost; what is not said is as `docs/imap.md` has it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct ImapLimits {
+    /// Connections at once.
+    pub(crate) connections: Option<NonZeroUsize>,
+    /// Connections at once from one address; more where many clients come through one.
+    pub(crate) connections_per_address: Option<NonZeroUsize>,
+    /// Bytes of a command after login, without its literals.
+    pub(crate) command: Option<NonZeroUsize>,
+    /// Bytes of the literals of a command together, messages apart.
+    pub(crate) literals: Option<NonZeroUsize>,
+    /// Bytes of refused literals that are read and thrown away.
+    pub(crate) discarded: Option<NonZeroU64>,
+    /// Bytes of a message that APPEND takes.
+    pub(crate) message: Option<NonZeroU64>,
+    /// Messages of one APPEND.
+    pub(crate) messages: Option<NonZeroUsize>,
+    /// Keys of a SEARCH.
+    pub(crate) search_keys: Option<NonZeroUsize>,
+}
+
+impl ImapLimits {
+    /// Those of the whole server.
+    pub(crate) fn server(&self) -> Limits {
+        let mut limits = Limits::default();
+        set(&mut limits.connections, self.connections);
+        set(&mut limits.connections_per_address, self.connections_per_address);
+        limits
+    }
+
+    /// Those of one session.
+    pub(crate) fn session(&self) -> SessionLimits {
+        let mut limits = SessionLimits::default();
+        set(&mut limits.command.line, self.command);
+        set(&mut limits.command.literals, self.literals);
+        set(&mut limits.command.swallow, self.discarded);
+        set(&mut limits.message, self.message);
+        set(&mut limits.messages, self.messages);
+        set(&mut limits.search_keys, self.search_keys);
+        limits
+    }
+}
+
+fn set<T>(limit: &mut T, said: Option<impl Into<T>>) {
+    if let Some(said) = said {
+        *limit = said.into();
+    }
 }
 
 impl Config {
@@ -71,6 +123,7 @@ impl Config {
             ("removals_percent", self.removals_percent != new.removals_percent),
             ("imap", self.imap != new.imap),
             ("imaps", self.imaps != new.imaps),
+            ("imap_limits", self.imap_limits.session() != new.imap_limits.session()),
             ("imap_cleartext", self.imap_cleartext != new.imap_cleartext),
             ("lmtp", self.lmtp != new.lmtp),
             ("lmtp_mode", self.lmtp_mode != new.lmtp_mode),
@@ -122,6 +175,8 @@ impl Current {
 
 #[cfg(test)]
 mod tests {
+    use postmerge_imap::grammar;
+
     use super::*;
 
     #[test]
@@ -135,5 +190,32 @@ mod tests {
         assert!(!config.imap_cleartext, "passwords in the clear are asked for by name");
         assert!(Config::parse("listne = \"127.0.0.1:1\"").is_err());
         assert_eq!(Config::parse("").unwrap(), Config::default());
+    }
+
+    #[test]
+    fn each_limit_of_imap_can_be_said_and_the_others_stay() {
+        let parse = |text: &str| Config::parse(&format!("[imap_limits]\n{text}\n")).map(|it| it.imap_limits);
+        let server = |text| {
+            let limits = parse(text).unwrap().server();
+            (limits.connections, limits.connections_per_address)
+        };
+        assert_eq!(server(""), (4096, 64));
+        assert_eq!(server("connections = 9"), (9, 64));
+        assert_eq!(server("connections_per_address = 9"), (4096, 9));
+        let usual = SessionLimits::default();
+        assert_eq!(parse("").unwrap().session(), usual);
+        let command = usual.command;
+        for (key, limits) in [
+            ("command", SessionLimits { command: grammar::Limits { line: 9, ..command }, ..usual }),
+            ("literals", SessionLimits { command: grammar::Limits { literals: 9, ..command }, ..usual }),
+            ("discarded", SessionLimits { command: grammar::Limits { swallow: 9, ..command }, ..usual }),
+            ("message", SessionLimits { message: 9, ..usual }),
+            ("messages", SessionLimits { messages: 9, ..usual }),
+            ("search_keys", SessionLimits { search_keys: 9, ..usual }),
+        ] {
+            assert_eq!(parse(&format!("{key} = 9")).unwrap().session(), limits, "{key}");
+            assert!(parse(&format!("{key} = 0")).is_err(), "{key}");
+        }
+        assert!(parse("comand = 9").is_err());
     }
 }

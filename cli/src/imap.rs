@@ -1,22 +1,19 @@
-//! The IMAP side of `serve`: sockets, certificates, and which replica a user opens.
+//! The IMAP side of `serve`: sockets, certificates, and what the configuration allows.
 
-use std::collections::BTreeMap;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
-use std::sync::mpsc::{Receiver, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use clap::Args;
-use postmerge::replica::{Replica, Subscription};
-use postmerge_imap::auth::User;
-use postmerge_imap::{Account, Indexer, Limits, Mode, Server, Tls};
+use postmerge::replica::Replica;
+use postmerge_imap::{Limits, Mode, Server, Tls};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
-use crate::config::Config;
+use crate::accounts::{Accounts, KEEP_OPEN};
+use crate::config::{Config, ImapLimits};
 use crate::failure::{Usage, advice};
 use crate::paths::Setup;
 use crate::users::Directory;
@@ -78,10 +75,16 @@ impl Imap {
             Some((certificate, key)) => Some(Arc::new(Tls::load(&certificate, &key)?)),
             None => None,
         };
-        let accounts = Arc::new(Accounts::new(setup, hosted)?);
-        let directory = Directory::open(&setup.users)?;
+        let state = setup.state.clone();
+        let accounts = Accounts::new(hosted, move |store| Replica::open(store, state.as_deref()));
+        let accounts = Arc::new(accounts?);
+        let directory = Directory::open(setup)?;
         let opener = accounts.clone();
-        let server = Server::new(limits(config), move || directory.settings(), move |user| opener.open(user));
+        let server = Server::new(
+            limits(&config.imap_limits),
+            move || directory.settings(),
+            move |user| opener.open(user),
+        );
         let _inside = setup.runtime.enter();
         let (stopping, stopped) = watch::channel(false);
         let swept = accounts.clone();
@@ -134,7 +137,7 @@ impl Imap {
             (None, None) => {}
             _ => bail!("whether there is a certificate at all is decided when `serve` starts"),
         }
-        self.server.limit(limits(config));
+        self.server.limit(limits(&config.imap_limits));
         Ok(())
     }
 
@@ -151,21 +154,22 @@ impl Imap {
 /// File descriptors that are kept for stores, peers and other commands.
 const KEPT: usize = 256;
 
-/// As many connections as the system lets this process have, up to what is useful.
-fn limits(config: &Config) -> Limits {
+/// The connections that are configured, as far as the system lets this process have them.
+fn limits(config: &ImapLimits) -> Limits {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let mut files = getrlimit(Resource::Nofile);
     files.current = files.maximum;
     // Where that is refused the old limit stays.
     let _ = setrlimit(Resource::Nofile, files);
     let most = getrlimit(Resource::Nofile).current.and_then(|most| usize::try_from(most).ok());
-    let limits = Limits::default();
-    let connections = most.map_or(limits.connections, |most| most.saturating_sub(KEPT).max(16));
-    let per_address = config.imap_connections_per_address;
-    Limits {
-        connections: limits.connections.min(connections),
-        connections_per_address: per_address.unwrap_or(limits.connections_per_address),
+    let limits = config.server();
+    let possible = most.map_or(limits.connections, |most| most.saturating_sub(KEPT).max(16));
+    if config.connections.is_some_and(|wanted| wanted.get() > possible) {
+        eprintln!(
+            "imap_limits: {possible} connections are what the system allows; raise `ulimit -Hn` for more"
+        );
     }
+    Limits { connections: limits.connections.min(possible), ..limits }
 }
 
 fn bind(setup: &Setup, address: &str) -> anyhow::Result<(TcpListener, SocketAddr)> {
@@ -175,108 +179,4 @@ fn bind(setup: &Setup, address: &str) -> anyhow::Result<(TcpListener, SocketAddr
     let listener = listener.with_context(|| format!("cannot listen on {found}"))?;
     let at = listener.local_addr()?;
     Ok((listener, at))
-}
-
-/// How long an account that nobody uses stays open: mail clients come back within minutes.
-const KEEP_OPEN: Duration = Duration::from_secs(5 * 60);
-
-/// The replicas that users open: those that the daemon hosts, and others, which are open while somebody uses them.
-struct Accounts {
-    setup: Setup,
-    open: Mutex<BTreeMap<PathBuf, Open>>,
-}
-
-struct Open {
-    account: Account,
-    /// Whether the daemon holds it anyway.
-    hosted: bool,
-    used: Instant,
-    _indexing: Indexing,
-}
-
-impl Open {
-    fn new(replica: Replica, hosted: bool) -> anyhow::Result<Open> {
-        let indexing = Indexing::start(&replica)?;
-        Ok(Open { account: Account::new(replica), hosted, used: now(), _indexing: indexing })
-    }
-}
-
-impl Accounts {
-    fn new(setup: &Setup, hosted: impl Iterator<Item = (PathBuf, Replica)>) -> anyhow::Result<Accounts> {
-        let mut open = BTreeMap::new();
-        for (store, replica) in hosted {
-            open.insert(store.canonicalize()?, Open::new(replica, true)?);
-        }
-        Ok(Accounts { setup: setup.clone(), open: Mutex::new(open) })
-    }
-
-    fn open(&self, user: &User) -> Result<Account, String> {
-        let store = user.replica().canonicalize().map_err(|error| {
-            format!("the replica of {}, {}: {error}", user.name().as_str(), user.replica().display())
-        })?;
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(open) = open.get_mut(&store) {
-            open.used = now();
-            return Ok(open.account.clone());
-        }
-        let replica = Replica::open(&store, self.setup.state()).map_err(|error| error.to_string())?;
-        let opened = Open::new(replica, false).map_err(|error| error.to_string())?;
-        let account = opened.account.clone();
-        open.insert(store, opened);
-        Ok(account)
-    }
-
-    /// Closes what nobody has used for a while, or all that is not the daemon's.
-    fn close_unused(&self, all: bool) {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        open.retain(|store, open| {
-            if open.account.is_shared() {
-                open.used = now();
-            }
-            let keep = open.hosted || !(all || open.used.elapsed() > KEEP_OPEN);
-            if !keep && let Err(error) = open.account.replica().close() {
-                tracing::error!(store = %store.display(), %error, "cannot close an account");
-            }
-            keep
-        });
-    }
-}
-
-fn now() -> Instant {
-    Instant::now()
-}
-
-/// A thread that makes summaries of what arrives, so that no client has to wait for them. It ends with the subscription.
-struct Indexing {
-    _subscription: Subscription,
-}
-
-impl Indexing {
-    fn start(replica: &Replica) -> anyhow::Result<Indexing> {
-        // One commit that waits is as good as many.
-        let (wake, woken) = sync_channel(1);
-        let _ = wake.try_send(());
-        let subscription = replica.subscribe(move |_| {
-            let _ = wake.try_send(());
-        });
-        let replica = replica.clone();
-        std::thread::Builder::new().name("index".into()).spawn(move || index(&replica, &woken))?;
-        Ok(Indexing { _subscription: subscription })
-    }
-}
-
-fn index(replica: &Replica, woken: &Receiver<()>) {
-    let mut indexer = Indexer::default();
-    while woken.recv().is_ok() {
-        loop {
-            match indexer.step(replica) {
-                Ok(true) => {}
-                Ok(false) => break,
-                Err(error) => {
-                    tracing::debug!(%error, "nothing can be summarised now");
-                    break;
-                }
-            }
-        }
-    }
 }

@@ -75,7 +75,7 @@ impl Lmtp {
         let mode = listen.lmtp_mode.or(configured).unwrap_or(0o600);
         let hosted = hosted.map(|(store, replica)| Ok((store.canonicalize()?, replica)));
         let hosted = hosted.collect::<std::io::Result<_>>()?;
-        let recipients = Arc::new(Recipients::new(Directory::open(&setup.users)?, hosted));
+        let recipients = Arc::new(Recipients::new(Directory::open(setup)?, hosted));
         let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
         let socket = Socket::bind(setup, at, mode)?;
         eprintln!("lmtp on {socket}");

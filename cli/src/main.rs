@@ -3,6 +3,7 @@
 //! A verb is a file in [`commands`]. Those that need a replica run on a [`context::Context`]: in this process, or, while
 //! `serve` holds the store, inside it, reached through the socket of [`control`].
 
+mod accounts;
 mod args;
 mod bridge;
 mod commands;

@@ -7,8 +7,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use anyhow::{Context as _, anyhow};
-use postmerge_imap::Settings;
 use postmerge_imap::auth::{Authenticator, DecoySecret, ServerNonce, Users};
+use postmerge_imap::{SessionLimits, Settings};
+
+use crate::paths::Setup;
 
 /// Reads the file; one that is not there has no users.
 pub(crate) fn read(path: &Path) -> anyhow::Result<Users> {
@@ -50,12 +52,14 @@ pub(crate) fn random<const N: usize>() -> anyhow::Result<[u8; N]> {
 pub(crate) struct Directory {
     path: PathBuf,
     secret: DecoySecret,
+    limits: SessionLimits,
     read: Mutex<(Option<SystemTime>, Arc<Settings>)>,
 }
 
 impl Directory {
     /// Reads the users. The secret is made when it is first needed.
-    pub(crate) fn open(path: &Path) -> anyhow::Result<Directory> {
+    pub(crate) fn open(setup: &Setup) -> anyhow::Result<Directory> {
+        let (path, limits) = (&setup.users, setup.config.now().imap_limits.session());
         let file = path.with_extension("decoys");
         let bytes: [u8; 32] = match std::fs::read(&file) {
             Ok(bytes) => {
@@ -69,8 +73,8 @@ impl Directory {
             Err(error) => return Err(error).with_context(|| format!("cannot read {}", file.display())),
         };
         let secret = DecoySecret::from_bytes(bytes);
-        let settings = settings(read(path)?, secret.clone());
-        Ok(Directory { path: path.into(), secret, read: Mutex::new((modified(path), settings)) })
+        let settings = settings(read(path)?, secret.clone(), limits);
+        Ok(Directory { path: path.clone(), secret, limits, read: Mutex::new((modified(path), settings)) })
     }
 
     /// The settings of now. A file that cannot be used is reported, and the last good state stays.
@@ -79,7 +83,7 @@ impl Directory {
         let now = modified(&self.path);
         if now != last.0 {
             match read(&self.path) {
-                Ok(users) => *last = (now, settings(users, self.secret.clone())),
+                Ok(users) => *last = (now, settings(users, self.secret.clone(), self.limits)),
                 Err(error) => tracing::error!("{error:#}; keeping the users as they were"),
             }
         }
@@ -92,8 +96,8 @@ fn modified(path: &Path) -> Option<SystemTime> {
 }
 
 /// What sessions share, for these users.
-pub(crate) fn settings(users: Users, secret: DecoySecret) -> Arc<Settings> {
-    Arc::new(Settings { authenticator: Authenticator::new(users, secret), nonce, time })
+pub(crate) fn settings(users: Users, secret: DecoySecret, limits: SessionLimits) -> Arc<Settings> {
+    Arc::new(Settings { authenticator: Authenticator::new(users, secret), nonce, time, limits })
 }
 
 fn nonce() -> ServerNonce {

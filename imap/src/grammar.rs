@@ -30,6 +30,7 @@ mod set;
 mod status;
 #[cfg(test)]
 mod tests;
+mod url;
 
 pub use append::{Append, AppendItem, MessageHead, TextHead};
 pub use code::{Code, CopyUid};
@@ -53,3 +54,4 @@ pub use select::{Qresync, Select, SequenceMatch};
 pub use session::{Extension, Mechanism, Secret};
 pub use set::{MessageSet, NumberSet, SequenceNumber, SequenceSet};
 pub use status::StatusItem;
+pub use url::MessageUrl;

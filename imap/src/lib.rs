@@ -18,5 +18,5 @@ pub mod view;
 
 pub use account::Account;
 pub use listener::{Counts, Limits, Mode, Server, Tls, TlsError};
-pub use session::{OUTPUT, Opened, Session, SessionEvent, Settings};
+pub use session::{OUTPUT, Opened, Session, SessionEvent, SessionLimits, Settings};
 pub use summaries::Indexer;

@@ -13,10 +13,12 @@
 //! command that fails changes nothing and is answered; whatever bytes come in, memory stays within the limits.
 
 mod append;
+mod catenate;
 mod copy;
 mod done;
 mod fetch;
 mod idle;
+mod limits;
 mod list;
 mod login;
 mod mailboxes;
@@ -35,6 +37,7 @@ use postmerge::replica::Replica;
 use self::append::AppendRun;
 use self::done::{Done, Failed};
 use self::fetch::FetchRun;
+pub use self::limits::SessionLimits;
 use self::resync::ResyncRun;
 use self::search::SearchRun;
 use self::selected::Selected;
@@ -64,6 +67,8 @@ pub struct Settings {
     pub nonce: fn() -> ServerNonce,
     /// Tells the time, in seconds since 1970, for OLDER and YOUNGER (RFC 5032).
     pub time: fn() -> i64,
+    /// What a session may cost.
+    pub limits: SessionLimits,
 }
 
 /// What the connection has to do for the session.

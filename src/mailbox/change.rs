@@ -1,24 +1,27 @@
 //! Changes: what one replica did, as others receive it. A change is vetted before Automerge may apply it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use automerge::ScalarValue;
 use automerge::legacy::{Key, ObjectId, Op, OpType};
 
+use super::document::Place;
 use super::pack::Pack;
 use super::run::UidRecord;
 use super::scan;
 use super::schema::{self, Field, Map};
-use super::{EntryId, Keyword, MailboxId, MailboxName, PackId, ReplicaId};
+use super::{EntryId, Keyword, MailboxId, MailboxName, PackId, Placement, ReplicaId};
 
 /// What a change wrote to, so that the pass costs as much as the change and not as much as the account.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Touched {
-    /// Packs that were added.
-    pub packs: BTreeSet<PackId>,
+    /// Packs that were added, and when: the earliest time, where two replicas imported one folder.
+    pub packs: BTreeMap<PackId, i64>,
     /// Entries that moved, were expunged or were kept.
     pub places: BTreeSet<EntryId>,
+    /// Stays that began with a move, and when. A renewal begins none.
+    pub stays: BTreeMap<Placement, i64>,
     /// Keywords that were set or cleared.
     pub keywords: BTreeSet<(EntryId, Keyword)>,
     /// Mailboxes with a changed field.
@@ -30,12 +33,22 @@ pub struct Touched {
 impl Touched {
     /// Adds what another change wrote to.
     pub fn extend(&mut self, other: &Touched) {
-        self.packs.extend(&other.packs);
+        for (pack, time) in &other.packs {
+            earliest(&mut self.packs, *pack, *time);
+        }
         self.places.extend(&other.places);
+        for (stay, time) in &other.stays {
+            earliest(&mut self.stays, *stay, *time);
+        }
         self.keywords.extend(other.keywords.iter().cloned());
         self.mailboxes.extend(&other.mailboxes);
         self.uids.extend(&other.uids);
     }
+}
+
+/// Keeps the earlier of two times, so that the order in which changes come is no matter.
+fn earliest<K: Ord>(times: &mut BTreeMap<K, i64>, key: K, time: i64) {
+    times.entry(key).and_modify(|known| *known = time.min(*known)).or_insert(time);
 }
 
 /// A change whose every operation is one that postmerge makes. Applying it cannot lose anybody's message: it only
@@ -119,7 +132,7 @@ impl Change {
             catch_unwind(AssertUnwindSafe(|| inner.decode())).map_err(|_| ChangeFault::Unreadable)?;
         let mut touched = Touched::default();
         for op in &decoded.operations {
-            vet_op(op, &mut touched).map_err(foreign)?;
+            vet_op(op, inner.timestamp(), &mut touched).map_err(foreign)?;
         }
         Ok(Change { inner, replica, touched })
     }
@@ -160,7 +173,7 @@ impl Change {
     }
 }
 
-fn vet_op(op: &Op, touched: &mut Touched) -> Result<(), &'static str> {
+fn vet_op(op: &Op, time: i64, touched: &mut Touched) -> Result<(), &'static str> {
     let ObjectId::Id(object) = &op.obj else { return Err("writes to the root map") };
     let (map, bucket) = Map::made_by(object.counter(), object.actor()).ok_or("writes to an unknown map")?;
     let OpType::Put(value) = &op.action else { return Err("does something other than setting a value") };
@@ -175,15 +188,17 @@ fn vet_op(op: &Op, touched: &mut Touched) -> Result<(), &'static str> {
                 if Pack::id_of(bytes) != PackId::from_bytes(id) || Pack::decode(bytes).is_err() {
                     return Err("has a pack that is none, or is not named by its content");
                 }
-                touched.packs.insert(PackId::from_bytes(id));
+                earliest(&mut touched.packs, PackId::from_bytes(id), time);
             }
             _ => return Err("has a pack that is none"),
         },
         Map::Places => {
-            if schema::id_key(&id) != key.as_str() || super::document::read_place(value).is_none() {
-                return Err("has a place that is none");
+            let place = super::document::read_place(value).filter(|_| schema::id_key(&id) == key.as_str());
+            let (place, entry) = (place.ok_or("has a place that is none")?, EntryId::from_bytes(id));
+            touched.places.insert(entry);
+            if let Some(Place { nonce, renewal: 0, .. }) = place {
+                earliest(&mut touched.stays, Placement { entry, nonce }, time);
             }
-            touched.places.insert(EntryId::from_bytes(id));
         }
         Map::Keywords => {
             let known = schema::split_keyword_key(key).ok_or("has a keyword that is none")?;

@@ -40,7 +40,7 @@ pub(super) fn note(
 ) -> Result<(), ReplicaError> {
     let owes = !txn.range(Table::Owed, &[], &[], 1)?.is_empty();
     for change in batch.iter().filter(|change| owes || change.replica() != own) {
-        for id in &change.touched().packs {
+        for id in change.touched().packs.keys() {
             let Some(pack) = account.document().pack(*id) else { continue };
             for (index, message) in pack.messages.iter().enumerate() {
                 if bodies.contains_sized(message.blob, message.size)? {

@@ -124,7 +124,7 @@ impl Replica {
     fn left_alone(&self, meant: &Meant) -> Result<Undone, ReplicaError> {
         self.with(|core| {
             let doc = core.account()?.document();
-            let added = meant.touched.packs.iter().filter_map(|pack| doc.pack(*pack));
+            let added = meant.touched.packs.keys().filter_map(|pack| doc.pack(*pack));
             Ok(Undone { added: added.map(|pack| pack.messages.len() as u64).sum(), ..Undone::default() })
         })
     }

@@ -36,7 +36,7 @@ const STATE: Definition = TableDefinition::new("state");
 const OWN: [Definition; 6] = [CHANGES, HASHES, ACTORS, GROUPS, BODIES, STATE];
 const STATE_KEY: &[u8] = b"state";
 /// Version of the rows that the store itself keeps. Another version is rebuilt, not migrated.
-pub(crate) const FORMAT: u32 = 2;
+pub(crate) const FORMAT: u32 = 3;
 
 /// redb's cache. Its default of 1 GiB would be the largest part of the process; the upper levels of every
 /// tree of a mailbox with a million messages fit into this.

@@ -164,8 +164,14 @@ impl<T: TablesMut> Pass<'_, T> {
         for mailbox in touched.mailboxes.iter().chain([&MailboxId::inbox()]) {
             self.refresh_mailbox(*mailbox)?;
         }
-        for pack in &touched.packs {
-            self.add_pack(*pack)?;
+        for (pack, time) in &touched.packs {
+            self.add_pack(*pack, *time)?;
+        }
+        for (stay, began) in &touched.stays {
+            if let Some(row) = self.entry(stay.entry)? {
+                let known = row.stays.entry(stay.nonce).or_insert(*began);
+                *known = (*known).min(*began);
+            }
         }
         let keywords = touched.keywords.iter().map(|(entry, keyword)| (*entry, keyword));
         for (entry, keyword, set) in self.doc.keywords(keywords) {
@@ -227,7 +233,7 @@ impl<T: TablesMut> Pass<'_, T> {
         Ok(())
     }
 
-    fn add_pack(&mut self, id: PackId) -> Result<(), TableError> {
+    fn add_pack(&mut self, id: PackId, time: i64) -> Result<(), TableError> {
         let Some(pack) = self.doc.pack(id) else { return Ok(()) };
         if self.tables.get(Table::Mailboxes, pack.mailbox.as_bytes())?.is_none() {
             self.refresh_mailbox(pack.mailbox)?;
@@ -237,7 +243,7 @@ impl<T: TablesMut> Pass<'_, T> {
             let entry = pack.entry_id(id, index);
             // Only imported entries can be in several packs.
             if imported && self.entry(entry)?.is_some() {
-                self.meet_again(entry, message)?;
+                self.meet_again(entry, message, time)?;
             } else {
                 let row = EntryRow {
                     pack: id,
@@ -245,6 +251,8 @@ impl<T: TablesMut> Pass<'_, T> {
                     home: pack.mailbox,
                     blob: message.blob,
                     internal_date: message.internal_date,
+                    arrived: time,
+                    stays: BTreeMap::new(),
                     size: message.size,
                     keywords: message.keywords.clone(),
                     place: None,
@@ -260,8 +268,8 @@ impl<T: TablesMut> Pass<'_, T> {
     }
 
     /// Two replicas imported one folder: the message is there once. Marks that either folder had are kept, except
-    /// `\Deleted`, which both must have; of two dates the earlier one is kept. So the order of arrival is no matter.
-    fn meet_again(&mut self, entry: EntryId, message: &Message) -> Result<(), TableError> {
+    /// `\Deleted`, which both must have; of two dates the earlier one is kept, of both kinds. So the order of arrival is no matter.
+    fn meet_again(&mut self, entry: EntryId, message: &Message, time: i64) -> Result<(), TableError> {
         let doc = self.doc;
         let row = self.entry(entry)?.as_mut().expect("the caller has seen it");
         let (mut keywords, old_date) = (row.keywords.clone(), row.internal_date);
@@ -271,6 +279,7 @@ impl<T: TablesMut> Pass<'_, T> {
         }
         let (place, unclaimed) = (row.place, row.shown.is_none());
         row.internal_date = old_date.min(message.internal_date);
+        row.arrived = row.arrived.min(time);
         let (before, date) = (row.keywords.clone(), row.internal_date);
         if let (Some((mailbox, nonce)), true) = (place, date != old_date) {
             let placement = Placement { entry, nonce };

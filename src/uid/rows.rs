@@ -1,6 +1,6 @@
 //! The rows of the index and their keys. Numbers in keys are big-endian, so that rows stand in their order.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::tables::{Table, TableError, TablesMut};
 use crate::blob::BlobId;
@@ -28,6 +28,9 @@ pub(crate) struct EntryRow {
     pub(crate) home: MailboxId,
     pub(crate) blob: BlobId,
     pub(crate) internal_date: i64,
+    /// When its pack was added, and when each stay that a move made began: by the clocks of those who did it.
+    pub(crate) arrived: i64,
+    pub(crate) stays: BTreeMap<Nonce, i64>,
     pub(crate) size: u64,
     pub(crate) keywords: BTreeSet<Keyword>,
     /// Where it is visible now.
@@ -130,6 +133,12 @@ fn uid(reader: &mut Reader<'_>) -> Option<Uid> {
 }
 
 impl EntryRow {
+    /// When the stay in which it is visible now began.
+    pub(crate) fn saved(&self) -> i64 {
+        let moved = self.place.and_then(|(_, nonce)| self.stays.get(&nonce));
+        moved.copied().unwrap_or(self.arrived)
+    }
+
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(128);
         out.extend(self.pack.as_bytes());
@@ -154,6 +163,12 @@ impl EntryRow {
         let (epoch, shown) = self.shown.map_or((0, 0), |(epoch, uid)| (epoch, uid.value()));
         put_number(&mut out, shown.into());
         put_number(&mut out, epoch.into());
+        put_signed(&mut out, self.arrived);
+        put_number(&mut out, self.stays.len() as u64);
+        for (nonce, began) in &self.stays {
+            put_number(&mut out, nonce.0);
+            put_signed(&mut out, *began);
+        }
         for claim in &self.claims {
             let elsewhere = claim.mailbox != self.home;
             out.push(if elsewhere { 2 } else { 1 });
@@ -194,6 +209,11 @@ impl EntryRow {
         };
         let shown = Uid::new(reader.number32()?);
         let epoch = reader.number32()?;
+        let arrived = reader.signed()?;
+        let mut stays = BTreeMap::new();
+        for _ in 0..reader.number()? {
+            stays.insert(Nonce(reader.number()?), reader.signed()?);
+        }
         let mut claims = Vec::new();
         while !reader.is_empty() {
             let tag = reader.byte()?;
@@ -211,6 +231,8 @@ impl EntryRow {
             home,
             blob,
             internal_date,
+            arrived,
+            stays,
             size,
             keywords,
             place,
@@ -403,6 +425,8 @@ mod tests {
             home,
             blob: BlobId::of(b"x"),
             internal_date: -5,
+            arrived: 6,
+            stays: [(Nonce(77), -7), (Nonce(1), i64::MIN)].into(),
             size: 70_000,
             keywords: [Keyword::seen(), Keyword::deleted()].into(),
             place: Some((other, Nonce(77))),
@@ -414,7 +438,9 @@ mod tests {
             modseq: ModSeq::new(5, 6),
         };
         assert_eq!(EntryRow::decode(&row.encode()).unwrap(), row);
+        assert_eq!(row.saved(), -7);
         let row = EntryRow { place: None, shown: None, claims: vec![], ..row };
+        assert_eq!(row.saved(), 6, "a stay that began with the pack began when it was added");
         assert_eq!(EntryRow::decode(&row.encode()).unwrap(), row);
         let mailbox = MailboxRow {
             name: Some(MailboxName::inbox()),

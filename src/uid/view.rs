@@ -93,6 +93,9 @@ pub struct Shown {
     pub keywords: BTreeSet<Keyword>,
     /// Its internal date in seconds since 1970.
     pub internal_date: i64,
+    /// When it came into this mailbox (SAVEDATE, RFC 8514), in seconds since 1970, by the clock of the replica that added,
+    /// copied or moved it.
+    pub saved: i64,
     /// Its size in bytes.
     pub size: u64,
     /// Its mod-sequence.
@@ -294,6 +297,7 @@ impl<'a, T: Tables> View<'a, T> {
         if !self.observer && shared_uid != Some(uid) {
             return Ok(None);
         }
+        let saved = row.saved();
         let EntryRow { blob, internal_date, size, keywords, modseq, .. } = row;
         Ok(Some(Shown {
             uid,
@@ -302,6 +306,7 @@ impl<'a, T: Tables> View<'a, T> {
             blob,
             keywords,
             internal_date,
+            saved,
             size,
             modseq,
         }))

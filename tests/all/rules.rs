@@ -1,6 +1,6 @@
 //! Every rule for concurrent changes, one test each, on two accounts in memory. `docs/document.md` has them as a table.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use postmerge::blob::BlobId;
 use postmerge::mailbox::{
@@ -15,6 +15,8 @@ struct Server {
     account: Account,
     tables: MemoryTables,
     changes: Vec<Change>,
+    /// What its clock says.
+    time: i64,
 }
 
 impl Server {
@@ -24,7 +26,7 @@ impl Server {
             Account::new(AccountId::from_bytes([1; 16]), doc, Some(grant), Block::STANDARD, u16::from(id));
         let mut tables = MemoryTables::default();
         account.prepare(&mut tables).unwrap();
-        Server { account, tables, changes: Vec::new() }
+        Server { account, tables, changes: Vec::new(), time: 0 }
     }
 
     /// Two servers that share an account, the first with the lower lane.
@@ -46,46 +48,47 @@ impl Server {
     }
 
     fn settle(&mut self) {
-        let written = self.account.settle(&mut self.tables, 0, None).unwrap();
+        let written = self.account.settle(&mut self.tables, self.time, None).unwrap();
         self.took(((), written));
     }
 
     fn deliver(&mut self, mailbox: MailboxId, body: &str) -> EntryId {
         let blob = BlobId::of(body.as_bytes());
         let message = Message { blob, internal_date: 5, size: 9, keywords: BTreeSet::new() };
-        let done = self.account.append(&mut self.tables, 0, mailbox, vec![message]).unwrap();
+        let done = self.account.append(&mut self.tables, self.time, mailbox, vec![message]).unwrap();
         self.took(done)[0]
     }
 
     fn create(&mut self, mailbox: &str) -> MailboxId {
-        let done = self.account.create_mailbox(&mut self.tables, 0, &name(mailbox), None).unwrap();
+        let done = self.account.create_mailbox(&mut self.tables, self.time, &name(mailbox), None).unwrap();
         self.took(done)
     }
 
     fn move_to(&mut self, entry: EntryId, mailbox: MailboxId) {
-        let written = self.account.move_to(&mut self.tables, 0, &[entry], mailbox).unwrap();
+        let written = self.account.move_to(&mut self.tables, self.time, &[entry], mailbox).unwrap();
         self.took(((), written));
     }
 
     fn expunge(&mut self, entry: EntryId) {
-        let written = self.account.expunge(&mut self.tables, 0, &[entry]).unwrap();
+        let written = self.account.expunge(&mut self.tables, self.time, &[entry]).unwrap();
         self.took(((), written));
     }
 
     fn flag(&mut self, entry: EntryId, set: &[&str], clear: &[&str]) {
         let keywords = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect();
         let change = KeywordChange::Edit { set: keywords(set), clear: keywords(clear) };
-        let written = self.account.store_keywords(&mut self.tables, 0, &[entry], &change).unwrap();
+        let written = self.account.store_keywords(&mut self.tables, self.time, &[entry], &change).unwrap();
         self.took(((), written));
     }
 
     fn rename(&mut self, from: &str, to: &str) {
-        let written = self.account.rename_mailbox(&mut self.tables, 0, &name(from), &name(to)).unwrap();
+        let written =
+            self.account.rename_mailbox(&mut self.tables, self.time, &name(from), &name(to)).unwrap();
         self.took(((), written));
     }
 
     fn delete(&mut self, mailbox: &str) {
-        let written = self.account.delete_mailbox(&mut self.tables, 0, &name(mailbox)).unwrap();
+        let written = self.account.delete_mailbox(&mut self.tables, self.time, &name(mailbox)).unwrap();
         self.took(((), written));
     }
 
@@ -108,6 +111,11 @@ impl Server {
         shown.keywords.iter().map(Keyword::to_string).collect()
     }
 
+    fn saved(&self, entry: EntryId) -> i64 {
+        let mailbox = self.place(entry).unwrap();
+        self.shown(mailbox).into_iter().find(|message| message.entry == entry).unwrap().saved
+    }
+
     fn validity(&self, mailbox: MailboxId) -> UidValidity {
         self.account.view(&self.tables).mailbox(mailbox).unwrap().unwrap().uid_validity
     }
@@ -128,7 +136,7 @@ fn heal(a: &mut Server, b: &mut Server) {
         mailboxes
             .into_iter()
             .map(|m| {
-                let messages = server.shown(m.id).into_iter().map(|s| (s.uid, s.entry, s.keywords));
+                let messages = server.shown(m.id).into_iter().map(|s| (s.uid, s.entry, s.keywords, s.saved));
                 (m.name, m.uid_validity, messages.collect::<Vec<_>>())
             })
             .collect()
@@ -462,7 +470,7 @@ fn folder(seen: bool, deleted: bool, date: i64) -> Vec<Imported> {
 fn import(server: &mut Server, messages: &[Imported], adopt: Option<(u32, u32)>) -> MailboxId {
     let mailbox = server.create("Folder");
     let adopted = adopt.map(|(validity, floor)| (UidValidity::new(validity).unwrap(), floor));
-    let written = server.account.import(&mut server.tables, 0, mailbox, messages, adopted).unwrap();
+    let written = server.account.import(&mut server.tables, server.time, mailbox, messages, adopted).unwrap();
     server.took(((), written));
     mailbox
 }
@@ -574,4 +582,74 @@ fn flags_on_many_messages_at_once_stay_within_what_one_change_may_be() {
     assert!(b.shown(INBOX()).iter().all(|message| message.keywords == set));
     entries.push(entries[0]);
     assert!(a.account.store_keywords(&mut a.tables, 0, &entries, &change).is_err());
+}
+
+#[test]
+fn a_message_is_saved_where_it_is_since_it_came_there() {
+    let (mut a, mut b) = Server::two();
+    a.time = 10;
+    let work = a.create("Work");
+    let entry = a.deliver(INBOX(), "x");
+    assert_eq!(a.saved(entry), 10, "not the internal date");
+    a.time = 20;
+    a.flag(entry, &["\\Deleted"], &[]);
+    assert_eq!(a.saved(entry), 10);
+    a.move_to(entry, work);
+    assert_eq!(a.saved(entry), 20);
+    heal(&mut a, &mut b);
+    // The stay is renewed, by somebody whose clock is late and somebody whose clock is early.
+    for (time, set, clear) in
+        [(5, &[][..], &["\\Deleted"][..]), (30, &["\\Deleted"], &[]), (31, &[], &["\\Deleted"])]
+    {
+        b.time = time;
+        b.flag(entry, set, clear);
+        assert_eq!(b.saved(entry), 20);
+    }
+    heal(&mut a, &mut b);
+    a.time = 40;
+    a.move_to(entry, INBOX());
+    assert_eq!(a.saved(entry), 40, "it came back");
+}
+
+#[test]
+fn of_two_concurrent_moves_the_winner_says_when_the_message_was_saved() {
+    let (mut a, mut b) = Server::two();
+    let (one, other) = (a.create("One"), a.create("Other"));
+    let entry = a.deliver(INBOX(), "x");
+    heal(&mut a, &mut b);
+    (a.time, b.time) = (100, 90);
+    a.move_to(entry, one);
+    b.move_to(entry, other);
+    heal(&mut a, &mut b);
+    let expected = if a.place(entry) == Some(one) { 100 } else { 90 };
+    assert_eq!((a.saved(entry), b.saved(entry)), (expected, expected));
+    // Who hears of all of it at once shows the same.
+    let mut late = Server::new(3, Grant::whole());
+    late.hear(&a);
+    assert_eq!(late.saved(entry), expected);
+}
+
+#[test]
+fn what_both_sides_imported_is_saved_since_the_first_import() {
+    // The whole folder is one pack on both sides; of a part of it only the messages are the same.
+    for (times, part, expected) in
+        [((100, 200), 3, [100, 100, 100]), ((200, 100), 3, [100, 100, 100]), ((200, 100), 1, [100, 200, 200])]
+    {
+        let (mut a, mut b) = Server::two();
+        (a.time, b.time) = times;
+        let mailbox = import(&mut a, &folder(true, true, 50), None);
+        import(&mut b, &folder(true, true, 50)[..part], None);
+        heal(&mut a, &mut b);
+        // Who hears of all of it at once shows the same.
+        let mut late = Server::new(3, Grant::whole());
+        late.hear(&a);
+        for server in [&a, &b, &late] {
+            let saved: BTreeMap<_, _> = server
+                .shown(mailbox)
+                .into_iter()
+                .map(|message| (message.internal_date, message.saved))
+                .collect();
+            assert_eq!(saved.into_values().collect::<Vec<_>>(), expected);
+        }
+    }
 }

@@ -1,4 +1,5 @@
 use std::io::{BufRead, IsTerminal};
+use std::path::Path;
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
@@ -22,6 +23,9 @@ enum What {
     Add {
         /// The name to log in with.
         name: UserName,
+        /// Lets a user who logs in to another replica log in to this one instead.
+        #[arg(long = "move")]
+        moves: bool,
         /// Says what would be done.
         #[arg(long)]
         dry_run: bool,
@@ -45,32 +49,47 @@ enum What {
 impl User {
     pub(crate) fn run(&self, setup: &Setup) -> anyhow::Result<Code> {
         match &self.what {
-            What::Add { name, dry_run } => add(setup, name, *dry_run),
+            What::Add { name, moves, dry_run } => add(setup, name, *moves, *dry_run),
             What::List { json } => list(setup, *json),
             What::Remove { name, dry_run } => remove(setup, name, *dry_run),
         }
     }
 }
 
-fn add(setup: &Setup, name: &UserName, dry_run: bool) -> anyhow::Result<Code> {
+fn add(setup: &Setup, name: &UserName, moves: bool, dry_run: bool) -> anyhow::Result<Code> {
     if !setup.store.join("STORE").exists() {
         return Err(postmerge::replica::ReplicaError::NoReplica { path: setup.store.clone() }.into());
     }
     let store = setup.store.canonicalize().unwrap_or_else(|_| setup.store.clone());
     let store = store.to_str().context("the path of the replica is not UTF-8")?.to_owned();
     let mut known = users::read(&setup.users)?;
+    let (new, old) = match known.find(name) {
+        Some((user, _)) => (false, Some(user.replica().to_owned()).filter(|old| old != Path::new(&store))),
+        None => (true, None),
+    };
+    if let Some(old) = old.as_ref().filter(|_| !moves) {
+        let (name, old) = (name.as_str(), old.display());
+        let hint = format!(
+            "`postmerge --store {old} user add {name}` gives another password there; `user add --move {name}` takes \
+             {name} to {store}"
+        );
+        return Err(advice(format!("{name} logs in to {old} already"), hint));
+    }
     let password = password()?;
-    let new = known.find(name).is_none();
     let verifier =
         Verifier::derive(password.as_bytes(), Salt::new(users::random::<16>()?)?, Iterations::DEFAULT)?;
-    let did = if new { "add" } else { "give another password to" };
+    let (would, did) = match (new, &old) {
+        (true, _) => ("add", String::new()),
+        (false, None) => ("give another password to", ", with another password".into()),
+        (false, Some(old)) => ("move", format!(", and no longer to {}", old.display())),
+    };
     if dry_run {
-        println!("would {did} {} for {store}", name.as_str());
+        println!("would {would} {}, who then logs in to {store}{did}", name.as_str());
         return Ok(Code::DONE);
     }
     known.insert(Known::new(name.clone(), &store)?, verifier);
     users::write(&setup.users, &known)?;
-    println!("{} logs in to {store}", name.as_str());
+    println!("{} logs in to {store}{did}", name.as_str());
     Ok(Code::DONE)
 }
 

@@ -50,3 +50,23 @@ fn two_accounts_share_a_udp_port_and_an_imap_port() {
     }
     assert_eq!(serve.stop(), Some(0));
 }
+
+#[test]
+fn a_user_goes_to_another_store_only_if_that_is_asked_for() {
+    let world = World::new();
+    world.ok("kim", &["init", "--name", "alpha"]);
+    world.ok("lee", &["init", "--name", "alpha"]);
+    let [kim, lee] = ["kim", "lee"].map(|store| world.path(store).display().to_string());
+    let add = |store: &str, more: &[&str]| {
+        world.run_with(store, &[&["user", "add", "eve"], more].concat(), b"secret\n")
+    };
+    let list = || world.ok("kim", &["user", "list"]);
+    assert_eq!(add("kim", &["--dry-run"]).ok(), format!("would add eve, who then logs in to {kim}\n"));
+    assert_eq!(add("kim", &[]).ok(), format!("eve logs in to {kim}\n"));
+    assert_eq!(add("kim", &[]).ok(), format!("eve logs in to {kim}, with another password\n"));
+    add("lee", &[]).fails(1, &format!("eve logs in to {kim} already"));
+    add("lee", &["--move", "--dry-run"]).ok();
+    assert_eq!(list(), format!("eve  {kim}\n"), "nothing was done");
+    assert_eq!(add("lee", &["--move"]).ok(), format!("eve logs in to {lee}, and no longer to {kim}\n"));
+    assert_eq!(list(), format!("eve  {lee}\n"));
+}

@@ -24,7 +24,7 @@ const MANY: &str = "default_client_limit = 20000\ndefault_process_limit = 5000\n
                     service imap-login {\n  service_count = 0\n}\n";
 
 /// The same for ours.
-const MANY_TO_US: &str = "imap_connections_per_address = 4000\n";
+const MANY_TO_US: &str = "[imap_limits]\nconnections_per_address = 4000\n";
 
 /// A server that runs until this is dropped.
 pub(crate) struct Server {

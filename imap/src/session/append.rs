@@ -1,7 +1,7 @@
-//! APPEND and REPLACE (RFC 9051, section 6.3.12; RFC 3502, RFC 8508): messages are streamed into the replica's bodies.
+//! APPEND and REPLACE (RFC 9051, section 6.3.12; RFC 3502, RFC 4469, RFC 8508): messages are streamed into the replica's bodies.
 
 use postmerge::mailbox::{MailboxName, Uid};
-use postmerge::replica::NewMessage;
+use postmerge::replica::{NewMessage, Replica};
 use postmerge::store::BodyWriter;
 
 use super::done::{Done, Failed, Reply};
@@ -13,9 +13,6 @@ use crate::grammar::{
 };
 use crate::message::Maker;
 use crate::summaries::keep;
-
-/// Messages of one APPEND: all of them become one change, and clients that know MULTIAPPEND send some hundred at once.
-const MAX_MESSAGES: usize = 1000;
 
 /// An APPEND or REPLACE under way.
 pub(super) struct AppendRun {
@@ -84,20 +81,20 @@ impl Session {
     }
 
     fn take_piece(&mut self, run: &mut AppendRun, item: AppendItem) -> Result<Option<Done>, Failed> {
+        let most = self.settings.limits.messages;
         match item {
             AppendItem::Begin(_) => return Err(Failed::Bad("APPEND within APPEND")),
-            AppendItem::Message(_) if run.messages.len() >= MAX_MESSAGES => {
-                return Err(Failed::No(Some(Code::Limit), format!("{MAX_MESSAGES} messages are the most")));
+            AppendItem::Message(_) if run.messages.len() >= most => {
+                let text = format!("one APPEND may bring {most} messages");
+                return Err(Failed::No(Some(Code::Limit), text));
             }
             AppendItem::Message(head) => run.head = Some(head),
-            AppendItem::Url(_) => {
-                return Err(Failed::No(Some(Code::Cannot), "CATENATE is not offered".into()));
-            }
+            AppendItem::Url(url) => self.catenate(&url, run)?,
             AppendItem::Text(head) => {
-                if head.size > postmerge::blob::MAX_BLOB {
-                    return Err(Failed::No(Some(Code::TooBig), "the message is too large".into()));
+                let (body, _) = run.body(self.replica()?);
+                if body.length().saturating_add(head.size) > self.largest_message() {
+                    return Err(too_big(self.largest_message()));
                 }
-                run.body = Some((self.replica()?.body_writer(), Maker::new()));
                 if head.synchronizing {
                     self.out.continuation("go on");
                 }
@@ -113,6 +110,11 @@ impl Session {
             AppendItem::End => return self.end_append(run).map(Some),
         }
         Ok(None)
+    }
+
+    /// Octets of the largest message that is taken.
+    pub(super) fn largest_message(&self) -> u64 {
+        self.settings.limits.message.min(postmerge::blob::MAX_BLOB)
     }
 
     fn end_append(&mut self, run: &mut AppendRun) -> Result<Done, Failed> {
@@ -148,7 +150,16 @@ impl Session {
     }
 }
 
+pub(super) fn too_big(most: u64) -> Failed {
+    Failed::No(Some(Code::TooBig), format!("a message may have {most} octets"))
+}
+
 impl AppendRun {
+    /// The message that is being written, begun if nothing of it is there yet.
+    pub(super) fn body(&mut self, replica: &Replica) -> &mut (BodyWriter, Maker) {
+        self.body.get_or_insert_with(|| (replica.body_writer(), Maker::new()))
+    }
+
     fn end_message(&mut self) -> Result<(), Failed> {
         let (Some(head), Some((body, summary))) = (self.head.take(), self.body.take()) else {
             return Err(Failed::Bad("a message without a text"));

@@ -51,6 +51,7 @@ pub(super) enum Reply {
     Copied(UidValidity, Vec<(Uid, Uid)>),
     Modified(NumberSet),
     HighestModSeq(ModSeq),
+    BadUrl(String),
     MailboxId(MailboxId),
 }
 
@@ -65,6 +66,7 @@ impl Reply {
             }
             Reply::Copied(..) => return None,
             Reply::Modified(messages) => Code::Modified(messages),
+            Reply::BadUrl(url) => Code::BadUrl(url),
             Reply::HighestModSeq(modseq) => Code::HighestModSeq(*modseq),
             Reply::MailboxId(id) => Code::MailboxId(*id),
         })
@@ -78,6 +80,8 @@ pub(super) enum Failed {
     Bad(&'static str),
     /// It cannot be done, for this reason.
     No(Option<Code<'static>>, String),
+    /// A URL means no message here.
+    BadUrl(String),
     /// The selected mailbox is not what it was.
     Lost(Lost),
     /// The replica failed.
@@ -113,6 +117,9 @@ impl Failed {
         match self {
             Failed::Bad(text) => Done::bad(text),
             Failed::No(code, text) => Done::No(code.map_or(Reply::None, Reply::Plain), text.into()),
+            Failed::BadUrl(url) => {
+                Done::No(Reply::BadUrl(url), "there is no such message or part here".into())
+            }
             Failed::UidRequired => Done::Bad(Reply::Plain(Code::UidRequired), "name messages by UIDs".into()),
             Failed::Lost(lost) => Done::Bye(lost.to_string()),
             Failed::HalfWritten(error) => {

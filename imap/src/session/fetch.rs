@@ -369,7 +369,7 @@ impl Texts<'_> {
             FetchItem::Uid => row.uid(message.uid),
             FetchItem::ModSeq => row.mod_seq(message.modseq),
             FetchItem::EmailId => row.email_id(&email_id(message)),
-            FetchItem::SaveDate => row.save_date(None),
+            FetchItem::SaveDate => row.save_date(Some(message.saved)),
             _ => {
                 let Some(summary) = &self.summary else { return Err(Failed::Bad("there is no summary")) };
                 return self.put_text(item, summary, row);
@@ -509,7 +509,7 @@ fn transfer(error: TransferError) -> Failed {
     }
 }
 
-fn plain(section: &grammar::Section) -> Section {
+pub(super) fn plain(section: &grammar::Section) -> Section {
     let text = match &section.text {
         None => SectionText::All,
         Some(grammar::SectionText::Header) => SectionText::Header,

@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::done::Done;
 use super::{Enabled, Opened, Running, Session, SessionEvent, State};
 use crate::auth::{Answer, Failure, Mechanism, Sasl, Step, User, UserName};
-use crate::grammar::{Code, CommandBody, Condition, Extension, Limits, NameEncoding, Secret, Tag};
+use crate::grammar::{Code, CommandBody, Condition, Extension, NameEncoding, Secret, Tag};
 
 /// What every session can.
 const ALWAYS: &[&str] = &["IMAP4rev1", "IMAP4rev2", "LITERAL+", "ID", "ENABLE"];
@@ -33,11 +33,13 @@ const LOGGED_IN: &[&str] = &[
     "THREAD=ORDEREDSUBJECT",
     "THREAD=REFERENCES",
     "MULTIAPPEND",
+    "CATENATE",
     "REPLACE",
     "BINARY",
     "PREVIEW",
     "STATUS=SIZE",
     "OBJECTID",
+    "SAVEDATE",
     "UTF8=ACCEPT",
     "UIDONLY",
 ];
@@ -193,7 +195,7 @@ impl Session {
         match opened {
             Opened::Account(account) => {
                 self.state = State::Authenticated(account);
-                self.reader.set_limits(Limits::AFTER_LOGIN);
+                self.reader.set_limits(self.settings.limits.command);
                 let all = self.capabilities();
                 self.out.status(Some(&tag), Condition::Ok, Some(Code::Capability(&all)), "logged in");
             }

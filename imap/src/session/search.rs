@@ -14,7 +14,8 @@ use super::done::{Done, Failed, Reply};
 use super::selected::Selected;
 use super::{Running, Session, State};
 use crate::grammar::{
-    Code, ESearch, Found, NumberSet, Numbering, Search, SearchReturn, Sort, Tag, Thread, ThreadAlgorithm,
+    Code, Criteria, ESearch, Found, NumberSet, Numbering, Search, SearchKey, SearchReturn, Sort, Tag, Thread,
+    ThreadAlgorithm,
 };
 use crate::message::{self, Sorter, Summary, ThreadRow};
 use crate::summaries::{BATCH, summaries, unreadable};
@@ -101,15 +102,18 @@ impl Session {
         &mut self,
         tag: Tag,
         numbering: Numbering,
-        criteria: crate::grammar::Criteria,
+        criteria: Criteria,
         answer: Answer,
     ) -> Result<Done, Failed> {
         if self.enabled.uid_only && numbering == Numbering::Sequence {
             return Err(Failed::UidRequired);
         }
+        let most = self.settings.limits.search_keys;
         let time = (self.settings.time)();
         let State::Selected(_, selected) = &mut self.state else { return Err(Failed::unselected()) };
-        let program = match Program::new(&criteria, selected, time, self.enabled.uid_only) {
+        let program = match bounded(&criteria, most)
+            .and_then(|()| Program::new(&criteria, selected, time, self.enabled.uid_only))
+        {
             Ok(program) => program,
             Err(failed) => {
                 // RFC 5182, section 2.1: a SEARCH that fails leaves nothing saved.
@@ -252,6 +256,14 @@ impl SearchRun {
                 out.thread(&lists);
             }
         }
+    }
+}
+
+fn bounded(criteria: &Criteria, most: usize) -> Result<(), Failed> {
+    let keys: usize = criteria.keys.iter().map(SearchKey::count).sum();
+    match keys <= most {
+        true => Ok(()),
+        false => Err(Failed::No(Some(Code::Limit), format!("a search may have {most} keys"))),
     }
 }
 

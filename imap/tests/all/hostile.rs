@@ -1,8 +1,11 @@
 //! Clients that send what makes no sense.
 
+use postmerge_imap::SessionLimits;
+use postmerge_imap::grammar::Limits;
 use proptest::prelude::*;
 
 use crate::client::{Client, home};
+use crate::talk::limited;
 
 /// What a client may send wrongly after it has selected INBOX with one message, and how the answer starts.
 const WRONG: &[(&str, &str)] = &[
@@ -63,6 +66,44 @@ fn every_mistake_is_answered_and_the_session_lives() {
         client.ok("NOOP");
     }
     assert_eq!(client.ok("FETCH 1 (FLAGS)"), ["* 1 FETCH (FLAGS ())"]);
+}
+
+#[test]
+fn what_is_beyond_a_limit_of_the_settings_is_refused_and_the_session_goes_on() {
+    let home = home();
+    let limits = SessionLimits {
+        command: Limits { line: 60, literals: 10, swallow: 100 },
+        message: 20,
+        messages: 2,
+        search_keys: 3,
+    };
+    let (mut client, _) = Client::connect_with(&home.account, limited(limits));
+    client.ok("LOGIN kim secret");
+    client.ok("SELECT INBOX");
+    client.ok("SEARCH OR SEEN DRAFT");
+    assert!(client.refused("SEARCH OR SEEN NOT DRAFT").starts_with("NO [LIMIT]"));
+    assert!(client.refused("SEARCH (SEEN) DRAFT ANSWERED").starts_with("NO [LIMIT]"));
+    assert!(client.refused(&format!("NOOP {}", "x".repeat(60))).starts_with("BAD"));
+    client.ok("STATUS {5+}\r\nINBOX (MESSAGES)");
+    assert!(client.refused("STATUS {11+}\r\nINBOX/12345 (MESSAGES)").starts_with("BAD"));
+    client.ok("APPEND INBOX {20+}\r\n01234567890123456789");
+    assert!(client.refused("APPEND INBOX {21+}\r\n012345678901234567890").starts_with("NO [TOOBIG]"));
+    client.ok("APPEND INBOX {1+}\r\na {1+}\r\nb");
+    assert!(client.refused("APPEND INBOX {1+}\r\na {1+}\r\nb {1+}\r\nc").starts_with("NO [LIMIT]"));
+    client.ok("NOOP");
+    let heard = client.say_bytes(b"x APPEND INBOX {101+}\r\n");
+    assert!(heard.contains("* BYE [LIMIT]"), "{heard}");
+}
+
+#[test]
+fn a_url_that_means_nothing_is_told_without_breaking_the_line() {
+    let home = home();
+    let mut client = Client::login(&home.account);
+    let url = "/INBOX]\r\n* BYE \u{e9}";
+    let (lines, done) = client.command(&format!("APPEND INBOX CATENATE (URL {{{}+}}\r\n{url})", url.len()));
+    assert_eq!(lines, Vec::<String>::new());
+    assert!(done.starts_with("NO [BADURL /INBOX%5D%0D%0A*%20BYE%20%C3%A9] "), "{done}");
+    client.ok("NOOP");
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod peer;
 mod random;
 mod server;
 mod session;
+mod stress;
 mod strict;
 #[path = "../support/talk.rs"]
 mod talk;

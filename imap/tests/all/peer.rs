@@ -17,6 +17,10 @@ pub(crate) struct Peer {
     _dir: TempDir,
 }
 
+fn name(mailbox: &str) -> MailboxName {
+    mailbox.parse().unwrap()
+}
+
 fn endpoint(seed: u8) -> PeerId {
     SecretKey::from_seed([seed; 32]).peer_id()
 }
@@ -70,13 +74,22 @@ impl Peer {
 
     /// Delivers a message to INBOX.
     pub(crate) fn deliver(&self, body: &str) {
-        self.replica.append(&MailboxName::inbox(), body.as_bytes(), Default::default(), None).unwrap();
+        self.deliver_to("INBOX", body);
+    }
+
+    pub(crate) fn deliver_to(&self, mailbox: &str, body: &str) {
+        self.replica.append(&name(mailbox), body.as_bytes(), Default::default(), None).unwrap();
     }
 
     /// What INBOX shows.
     pub(crate) fn inbox(&self) -> Vec<Shown> {
-        self.replica.open_mailbox(&MailboxName::inbox()).unwrap();
-        self.replica.messages(&MailboxName::inbox(), Uid::FIRST, usize::MAX).unwrap()
+        self.shown("INBOX")
+    }
+
+    /// What a mailbox shows.
+    pub(crate) fn shown(&self, mailbox: &str) -> Vec<Shown> {
+        self.replica.open_mailbox(&name(mailbox)).unwrap();
+        self.replica.messages(&name(mailbox), Uid::FIRST, usize::MAX).unwrap()
     }
 
     /// The UID in INBOX of the message with this body.

@@ -24,14 +24,19 @@ pub(crate) struct Running {
     stop: oneshot::Sender<()>,
     serving: JoinHandle<std::io::Result<()>>,
     runtime: Runtime,
-    _home: Home,
+    _home: Option<Home>,
 }
 
 impl Running {
     /// Serves a new account to `kim`, whose password is `secret`.
     pub(crate) fn start(mode: Mode, limits: Limits) -> Running {
         let home = home();
-        let account = Account::new(home.replica.clone());
+        let account = home.account.clone();
+        Running { _home: Some(home), ..Running::serve(account, mode, limits) }
+    }
+
+    /// Serves an account that is there.
+    pub(crate) fn serve(account: Account, mode: Mode, limits: Limits) -> Running {
         let server = Server::new(limits, settings, move |_| Ok(account.clone()));
         let runtime = Runtime::new().unwrap();
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
@@ -39,7 +44,7 @@ impl Running {
         let (stop, stopped) = oneshot::channel();
         let until = async move { drop(stopped.await) };
         let serving = runtime.spawn(server.serve(listener, mode, until));
-        Running { address, stop, serving, runtime, _home: home }
+        Running { address, stop, serving, runtime, _home: None }
     }
 
     pub(crate) fn connect(&self) -> Wire<TcpStream> {

@@ -16,9 +16,23 @@ pub(crate) struct Kept {
     modseq: u64,
 }
 
-/// A client with INBOX selected.
-pub(crate) struct Strict {
-    pub(crate) talk: Client,
+/// What such a client talks over.
+pub(crate) trait Talk {
+    /// Sends commands with the tag `t`, or the end of one, and gives what is said up to as many tagged answers, or up to `+`
+    /// where none is expected. More may be said later.
+    fn say(&mut self, bytes: &[u8], answers: usize) -> String;
+}
+
+impl Talk for Client {
+    fn say(&mut self, bytes: &[u8], _: usize) -> String {
+        self.say_bytes(bytes)
+    }
+}
+
+/// A client with a mailbox selected.
+pub(crate) struct Strict<T = Client> {
+    pub(crate) talk: T,
+    mailbox: String,
     qresync: bool,
     /// The UID behind each sequence number, where it was told.
     told: Vec<Option<u32>>,
@@ -41,9 +55,54 @@ pub(crate) struct Strict {
 }
 
 impl Strict {
+    /// With INBOX selected.
     pub(crate) fn login(account: &Account, qresync: bool) -> Strict {
+        Strict::start(Client::login(account), "INBOX", qresync)
+    }
+
+    /// Goes on at another server, with all that it knows.
+    pub(crate) fn roam(&mut self, account: &Account) {
+        self.wake();
+        self.talk = Client::login(account);
+        // These are promises of one server.
+        (self.promise, self.uid_next) = (0, 0);
+        self.gone.clear();
+        self.cache.values_mut().for_each(|kept| kept.modseq = 0);
+        self.enable();
+        self.select();
+    }
+
+    /// Several commands in one write, with something happening after the first step of work. They name messages by
+    /// sequence numbers, so none may go before the last one, which is a NOOP of its own.
+    pub(crate) fn pipeline(&mut self, commands: &[String], meanwhile: impl FnOnce()) {
+        self.talk.session.receive(pipelined(commands).as_bytes(), self.talk.now);
+        let mut heard = self.talk.step().unwrap();
+        meanwhile();
+        self.talk.session.changed();
+        while let Some(more) = self.talk.step() {
+            heard += &more;
+        }
+        self.hear_pipeline(commands, &heard);
+    }
+
+    /// What an idle client is told when the replica commits; another one is told later. Gives the lines.
+    pub(crate) fn changed(&mut self) -> Vec<String> {
+        let heard = self.talk.changed();
+        assert!(self.idle || heard.is_empty(), "nobody asked, and was told {heard}");
+        self.hear(&heard, true)
+    }
+}
+
+fn pipelined(commands: &[String]) -> String {
+    format!("{}\r\nt NOOP\r\n", commands.join("\r\n"))
+}
+
+impl<T: Talk> Strict<T> {
+    /// Takes a connection that is logged in.
+    pub(crate) fn start(talk: T, mailbox: &str, qresync: bool) -> Strict<T> {
         let mut client = Strict {
-            talk: Client::login(account),
+            talk,
+            mailbox: mailbox.to_owned(),
             qresync,
             told: Vec::new(),
             cache: BTreeMap::new(),
@@ -57,29 +116,24 @@ impl Strict {
             earlier: false,
             idle: false,
         };
+        client.enable();
         client.select();
         client
     }
 
-    /// Goes on at another server, with all that it knows.
-    pub(crate) fn roam(&mut self, account: &Account) {
-        self.wake();
-        self.talk = Client::login(account);
-        // These are promises of one server.
-        (self.promise, self.uid_next) = (0, 0);
-        self.gone.clear();
-        self.cache.values_mut().for_each(|kept| kept.modseq = 0);
-        self.select();
+    /// Before anything is selected, so that it brings no news.
+    fn enable(&mut self) {
+        if self.qresync {
+            let done = self.command("ENABLE QRESYNC", false);
+            assert!(done.starts_with("OK"), "{done}");
+        }
     }
 
-    /// Selects INBOX, first or again, and takes in what is new there. Gives what was told of messages.
+    /// Selects the mailbox, first or again, and takes in what is new there. Gives what was told of messages.
     pub(crate) fn select(&mut self) -> Vec<String> {
         self.wake();
-        if self.qresync {
-            self.talk.ok("ENABLE QRESYNC");
-        }
         self.told.clear();
-        let mut select = "SELECT INBOX".to_owned();
+        let mut select = format!("SELECT {}", self.mailbox);
         if self.qresync && !self.cache.is_empty() {
             let uids: Vec<String> = self.cache.keys().map(u32::to_string).collect();
             select += &format!(" (QRESYNC ({} {} {}))", self.validity, self.highest, uids.join(","));
@@ -89,7 +143,7 @@ impl Strict {
         }
         (self.earlier, self.newest) = (true, 0);
         let resync = select.contains("(QRESYNC");
-        let heard = self.talk.say_bytes(format!("t {select}\r\n").as_bytes());
+        let heard = self.talk.say(format!("t {select}\r\n").as_bytes(), 1);
         let lines = self.hear(&heard, false);
         assert!(lines.iter().any(|line| line.starts_with("t OK")), "{select}: {heard}");
         self.earlier = false;
@@ -109,45 +163,43 @@ impl Strict {
         lines
     }
 
-    /// Fetches what it does not know yet.
+    /// Fetches what it does not know yet, until nothing more came meanwhile.
     pub(crate) fn look(&mut self) {
-        if self.told.contains(&None) {
-            self.command("UID FETCH 1:* (UID)", true);
-            assert!(!self.told.contains(&None), "{:?}", self.told);
+        const ROUNDS: u32 = 1000;
+        for _ in 0..ROUNDS {
+            let new = |(uid, kept): (&u32, &Kept)| {
+                (kept.flags.is_none() || !self.met.contains_key(uid)).then(|| uid.to_string())
+            };
+            let new: Vec<String> = self.cache.iter().filter_map(new).collect();
+            let command = match (self.told.contains(&None), &new[..]) {
+                (true, _) => "UID FETCH 1:* (UID)".to_owned(),
+                (false, []) => return,
+                (false, new) => format!("UID FETCH {} (FLAGS EMAILID BODY.PEEK[])", new.join(",")),
+            };
+            let done = self.command(&command, true);
+            // A body may be on its way.
+            assert!(done.starts_with("OK") || done.starts_with("NO [UNAVAILABLE]"), "{done}");
         }
-        let new = |(uid, kept): (&u32, &Kept)| {
-            (kept.flags.is_none() || !self.met.contains_key(uid)).then(|| uid.to_string())
-        };
-        let new: Vec<String> = self.cache.iter().filter_map(new).collect();
-        if !new.is_empty() {
-            let done =
-                self.command(&format!("UID FETCH {} (FLAGS EMAILID BODY.PEEK[])", new.join(",")), true);
-            assert!(done.starts_with("OK"), "{done}");
-        }
+        panic!("it never knows all of {:?}", self.told);
     }
 
     /// A command, and its tagged answer without the tag. `expunges` says whether messages may go while it runs.
     pub(crate) fn command(&mut self, command: &str, expunges: bool) -> String {
-        let heard = self.talk.say_bytes(format!("t {command}\r\n").as_bytes());
+        let heard = self.talk.say(format!("t {command}\r\n").as_bytes(), 1);
         let lines = self.hear(&heard, expunges);
         let done = lines.last().and_then(|line| line.strip_prefix("t "));
         done.unwrap_or_else(|| panic!("{command}: {heard}")).to_owned()
     }
 
-    /// Several commands in one write, with something happening after the first step of work. They name messages by
-    /// sequence numbers, so none may go before the last one, which is a NOOP of its own.
-    pub(crate) fn pipeline(&mut self, commands: &[String], meanwhile: impl FnOnce()) {
-        let mut all = commands.join("\r\n");
-        all += "\r\nt NOOP\r\n";
-        self.talk.session.receive(all.as_bytes(), self.talk.now);
-        let mut heard = self.talk.step().unwrap();
-        meanwhile();
-        self.talk.session.changed();
-        while let Some(more) = self.talk.step() {
-            heard += &more;
-        }
+    /// Several commands in one write, as [`Strict::pipeline`] has them.
+    pub(crate) fn pipeline_at_once(&mut self, commands: &[String]) {
+        let heard = self.talk.say(pipelined(commands).as_bytes(), commands.len() + 1);
+        self.hear_pipeline(commands, &heard);
+    }
+
+    fn hear_pipeline(&mut self, commands: &[String], heard: &str) {
         let mut left = commands.len();
-        for response in responses(&heard) {
+        for response in responses(heard) {
             self.take(&response, left == 0);
             left -= usize::from(left > 0 && response.starts_with("t "));
         }
@@ -169,22 +221,15 @@ impl Strict {
 
     /// Begins to IDLE.
     pub(crate) fn sleep(&mut self) {
-        let heard = self.talk.say_bytes(b"t IDLE\r\n");
+        let heard = self.talk.say(b"t IDLE\r\n", 0);
         self.hear(&heard, true);
         self.idle = true;
-    }
-
-    /// What an idle client is told when the replica commits; another one is told later. Gives the lines.
-    pub(crate) fn changed(&mut self) -> Vec<String> {
-        let heard = self.talk.changed();
-        assert!(self.idle || heard.is_empty(), "nobody asked, and was told {heard}");
-        self.hear(&heard, true)
     }
 
     /// Ends IDLE, and fetches what came meanwhile.
     pub(crate) fn wake(&mut self) {
         if std::mem::take(&mut self.idle) {
-            let heard = self.talk.say_bytes(b"DONE\r\n");
+            let heard = self.talk.say(b"DONE\r\n", 1);
             self.hear(&heard, true);
             self.look();
         }
@@ -212,7 +257,7 @@ impl Strict {
         self.look();
         self.highest = self.highest.max(self.newest);
         let shown: BTreeMap<u32, (Option<BTreeSet<String>>, String)> = peer
-            .inbox()
+            .shown(&self.mailbox)
             .into_iter()
             .map(|message| {
                 let mut text = String::new();

@@ -9,7 +9,7 @@ use postmerge::uid::Block;
 use postmerge_imap::auth::{
     Authenticator, Channel, DecoySecret, Iterations, Salt, ServerNonce, User, Users, Verifier,
 };
-use postmerge_imap::{Account, Opened, Session, SessionEvent, Settings};
+use postmerge_imap::{Account, Opened, Session, SessionEvent, SessionLimits, Settings};
 
 /// A replica that goes away with its directory.
 pub(crate) struct Home {
@@ -31,6 +31,11 @@ pub(crate) fn home() -> Home {
 
 /// One user, `kim` with the password `secret`.
 pub(crate) fn settings() -> Arc<Settings> {
+    limited(SessionLimits::default())
+}
+
+/// The same with other limits.
+pub(crate) fn limited(limits: SessionLimits) -> Arc<Settings> {
     static USERS: OnceLock<Users> = OnceLock::new();
     let users = USERS.get_or_init(|| {
         let mut users = Users::default();
@@ -44,6 +49,7 @@ pub(crate) fn settings() -> Arc<Settings> {
         authenticator,
         nonce: || ServerNonce::from_bytes([9; ServerNonce::LEN]),
         time: || 1_764_000_000,
+        limits,
     })
 }
 
@@ -58,9 +64,14 @@ pub(crate) struct Client {
 impl Client {
     /// A client that has not logged in, and what it was greeted with.
     pub(crate) fn connect(account: &Account) -> (Client, String) {
+        Client::connect_with(account, settings())
+    }
+
+    /// The same with other settings.
+    pub(crate) fn connect_with(account: &Account, settings: Arc<Settings>) -> (Client, String) {
         #[expect(clippy::disallowed_methods, reason = "some moment to start from")]
         let now = Instant::now();
-        let session = Session::new(settings(), Channel::Clear { passwords: true }, false, now);
+        let session = Session::new(settings, Channel::Clear { passwords: true }, false, now);
         let mut client = Client { account: account.clone(), session, now, closed: false };
         let greeting = client.say_bytes(b"");
         (client, greeting)

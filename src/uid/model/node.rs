@@ -129,13 +129,13 @@ pub(super) fn view_left(tables: &MemoryTables, was: Uid, mailbox: &Mailbox) -> b
     })
 }
 
-pub(super) type Picture = BTreeMap<String, (u32, BTreeMap<EntryId, (Option<Uid>, BTreeSet<Keyword>)>)>;
+pub(super) type Picture = BTreeMap<String, (u32, BTreeMap<EntryId, (Option<Uid>, BTreeSet<Keyword>, i64)>)>;
 
 pub(super) fn picture(node: &Node) -> Picture {
     let view = node.account.view(&node.tables);
     let mailbox = |mailbox: Mailbox| {
         let messages = view.messages(mailbox.id, Uid::FIRST, usize::MAX).unwrap();
-        let messages = messages.into_iter().map(|m| (m.entry, (m.shared_uid, m.keywords))).collect();
+        let messages = messages.into_iter().map(|m| (m.entry, (m.shared_uid, m.keywords, m.saved))).collect();
         (mailbox.name.to_string(), (mailbox.uid_validity.value(), messages))
     };
     view.mailboxes().unwrap().into_iter().map(mailbox).collect()

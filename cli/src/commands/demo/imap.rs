@@ -6,7 +6,7 @@ use std::time::Instant;
 use anyhow::{Context as _, bail};
 use postmerge::replica::Replica;
 use postmerge_imap::auth::{Channel, DecoySecret, Iterations, Salt, User, Users, Verifier};
-use postmerge_imap::{Account, Opened, Session, SessionEvent, Settings};
+use postmerge_imap::{Account, Opened, Session, SessionEvent, SessionLimits, Settings};
 
 use serde::Serialize;
 
@@ -174,5 +174,5 @@ fn settings() -> anyhow::Result<std::sync::Arc<Settings>> {
     let salt = Salt::new(users::random::<16>()?)?;
     let verifier = Verifier::derive(b"demo", salt, Iterations::new(Iterations::MIN)?)?;
     known.insert(User::new("demo".parse()?, "demo")?, verifier);
-    Ok(users::settings(known, DecoySecret::from_bytes(users::random()?)))
+    Ok(users::settings(known, DecoySecret::from_bytes(users::random()?), SessionLimits::default()))
 }

@@ -38,6 +38,7 @@ enum Test {
     Has(Keyword),
     Term(usize),
     Internal(Relation, i64),
+    Saved(Relation, i64),
     Sent(Relation, i64),
     Larger(u64),
     Smaller(u64),
@@ -129,6 +130,7 @@ fn judge(test: &Test, facts: &Facts<'_>) -> Option<bool> {
         Test::Has(keyword) => message.keywords.contains(keyword),
         Test::Term(term) => return facts.found?.has(*term),
         Test::Internal(relation, day) => holds(*relation, message.internal_date.div_euclid(DAY), *day),
+        Test::Saved(relation, day) => holds(*relation, message.saved.div_euclid(DAY), *day),
         Test::Sent(relation, day) => {
             let sent = facts.summary?.sent();
             holds(*relation, sent.map_or(message.internal_date.div_euclid(DAY), |sent| sent.day()), *day)
@@ -174,7 +176,7 @@ fn holds(relation: Relation, day: i64, than: i64) -> bool {
 impl Compiler<'_> {
     fn test(&mut self, key: &SearchKey) -> Result<Test, Failed> {
         Ok(match key {
-            SearchKey::All => Test::Const(true),
+            SearchKey::All | SearchKey::SaveDateSupported => Test::Const(true),
             SearchKey::Messages(MessageSet::Saved) | SearchKey::Uid(MessageSet::Saved) => {
                 Test::Uids(self.selected.saved.clone())
             }
@@ -193,15 +195,13 @@ impl Compiler<'_> {
             SearchKey::Has(flag) => has(flag),
             SearchKey::HasNot(flag) => Test::Not(Box::new(has(flag))),
             // No message is recent here: no session is the first to see it, as every replica shows it.
-            SearchKey::Recent | SearchKey::SaveDateSupported => Test::Const(false),
+            SearchKey::Recent => Test::Const(false),
             SearchKey::Envelope(field, text) => self.term(Target::Header(name(*field).to_vec()), text)?,
             SearchKey::Header(name, text) => self.term(Target::Header(name.clone()), text)?,
             SearchKey::Body(text) => self.term(Target::Body, text)?,
             SearchKey::Text(text) => self.term(Target::Text, text)?,
-            // Save dates are not kept; RFC 8514 has the internal date stand in.
-            SearchKey::Date(DateOf::Internal | DateOf::Saved, relation, date) => {
-                Test::Internal(*relation, days(*date))
-            }
+            SearchKey::Date(DateOf::Internal, relation, date) => Test::Internal(*relation, days(*date)),
+            SearchKey::Date(DateOf::Saved, relation, date) => Test::Saved(*relation, days(*date)),
             SearchKey::Date(DateOf::Sent, relation, date) => {
                 self.needs_summary = true;
                 Test::Sent(*relation, days(*date))
