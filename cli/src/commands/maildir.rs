@@ -145,20 +145,30 @@ fn detach(cx: &mut Context<'_>, path: &std::path::Path) -> anyhow::Result<Code> 
 }
 
 fn list(cx: &mut Context<'_>, json: bool) -> anyhow::Result<Code> {
-    let attachments = cx.hub.known()?.map(|maildirs| maildirs.list()).transpose()?.unwrap_or_default();
-    let rows: Vec<Value> = attachments.iter().map(|attachment| describe(cx, attachment)).collect();
+    let rows = describe_all(cx)?;
     if json {
         cx.json(&rows)?;
         return Ok(Code::DONE);
     }
-    for (attachment, row) in attachments.iter().zip(&rows) {
-        writeln!(cx.out, "{}  {}", attachment.root.display(), row["state"].as_str().unwrap_or_default())?;
+    for row in &rows {
+        writeln!(cx.out, "{}", line(row))?;
     }
     Ok(Code::DONE)
 }
 
-/// An attached Maildir and its state, for programs.
-pub(crate) fn describe(cx: &Context<'_>, attachment: &Attachment) -> Value {
+/// Every attached Maildir and its state, for programs.
+pub(crate) fn describe_all(cx: &Context<'_>) -> anyhow::Result<Vec<Value>> {
+    let attachments = cx.hub.known()?.map(|maildirs| maildirs.list()).transpose()?.unwrap_or_default();
+    Ok(attachments.iter().map(|attachment| describe(cx, attachment)).collect())
+}
+
+/// The same for people.
+pub(crate) fn line(row: &Value) -> String {
+    let text = |field: &str| row[field].as_str().unwrap_or_default().to_owned();
+    format!("{}  {}", text("maildir"), text("state"))
+}
+
+fn describe(cx: &Context<'_>, attachment: &Attachment) -> Value {
     let state = cx.hub.state(attachment.id);
     let stopped = |stopped: Option<postmerge::maildir::Stopped>| stopped.map(|stopped| stopped.removals);
     let error = state.as_ref().and_then(|state| state.error.clone());

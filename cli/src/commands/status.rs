@@ -3,6 +3,7 @@ use std::io::Write;
 use clap::Args;
 use serde::Serialize;
 
+use super::maildir;
 use crate::context::{Code, Context};
 use crate::links::PeerLink;
 use crate::text::{self, count, size};
@@ -38,6 +39,8 @@ struct Report {
     in_sync: usize,
     /// Active members other than this one.
     peers: Vec<PeerRow>,
+    /// As `maildir list` tells of them.
+    maildirs: Vec<serde_json::Value>,
 }
 
 #[derive(Serialize)]
@@ -127,6 +130,11 @@ impl Status {
             connected: links.iter().filter(|peer| peer.connected()).count(),
             in_sync: links.iter().filter(|peer| peer.in_sync()).count(),
             peers: links.iter().map(|peer| PeerRow::new(peer, cx.serving.is_some())).collect(),
+            maildirs: match cx.setup.read_only {
+                // What is remembered of them cannot be opened for reading only.
+                true => Vec::new(),
+                false => maildir::describe_all(cx)?,
+            },
         };
         let code = if report.serving && report.ready { Code::DONE } else { Code::FAILED };
         if self.json {
@@ -158,6 +166,9 @@ impl Report {
         if self.waiting_changes > 0 {
             let changes = count(self.waiting_changes, "change");
             writeln!(out, "damage    {changes} not shown before `postmerge sync` brings what was lost")?;
+        }
+        for row in &self.maildirs {
+            writeln!(out, "maildir   {}", maildir::line(row))?;
         }
         let peers = count(self.peers.len() as u64, "peer");
         writeln!(out, "peers     {peers}, {} connected, {} in sync", self.connected, self.in_sync)?;
