@@ -18,6 +18,7 @@ mod gather;
 mod ledger;
 mod look;
 mod perform;
+mod recover;
 
 use std::collections::BTreeSet;
 use std::io;

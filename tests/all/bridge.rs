@@ -64,6 +64,7 @@ impl World {
         world
     }
 
+    #[expect(clippy::disallowed_methods, reason = "the test is the edge where the clock comes in")]
     fn try_run(&self, how: How, progress: &mut dyn FnMut()) -> Result<Report, BridgeError> {
         let id = self.maildirs.find(self.mail.path())?.id;
         self.maildirs.run(id, how, &SystemTime::now, &mut |_| progress())
@@ -366,6 +367,27 @@ fn a_run_that_is_cut_off_anywhere_is_finished_by_the_next() {
         }
     }
     assert!(cuts >= CASES.len() - 4, "only {cuts} runs were cut off");
+}
+
+#[test]
+fn what_a_run_left_in_doubt_may_be_moved_or_removed_before_the_next() {
+    for (disk, replica, then, outcome) in [
+        ("add INBOX new", "", "move INBOX new A", "A new, A two S, B twin, B twin F, INBOX one"),
+        ("add INBOX new", "", "remove INBOX new", "A two S, B twin, B twin F, INBOX one"),
+        ("add INBOX new", "", "flag INBOX new S", "A two S, B twin, B twin F, INBOX new S, INBOX one"),
+        ("", "add INBOX new", "move INBOX new A", "A new, A two S, B twin, B twin F, INBOX one"),
+        ("", "add INBOX new", "flag INBOX new S", "A two S, B twin, B twin F, INBOX new S, INBOX one"),
+    ] {
+        let world = World::new(&START);
+        acts(disk).into_iter().for_each(|act| world.act_on_disk(act));
+        acts(replica).into_iter().for_each(|act| world.act_in_replica(act));
+        let cut = catch_unwind(AssertUnwindSafe(|| world.try_run(How::default(), &mut || panic!("cut off"))));
+        assert!(cut.is_err());
+        world.act_on_disk(then);
+        world.run();
+        let case = format!("disk: {disk:?}, replica: {replica:?}, then {then:?}");
+        assert_eq!((world.in_replica(), world.on_disk()), (expected(outcome), expected(outcome)), "{case}");
+    }
 }
 
 #[test]

@@ -8,7 +8,7 @@ use super::decide::{DiskStep, ReplicaStep, State, decide};
 use super::folders::{Folder, Folders};
 use super::ledger::FileRow;
 use super::look::{self, Files};
-use super::{BridgeError, Report, Run};
+use super::{BridgeError, Report, Run, recover};
 use crate::blob::{BlobHasher, BlobId, MAX_SMALL};
 use crate::mailbox::{EntryId, Keyword, MailboxId, ModSeq};
 use crate::maildir::BaseName;
@@ -115,6 +115,9 @@ impl Run<'_> {
         let mut difference = self.difference(&mut plan, report)?;
         let unknown = std::mem::take(&mut difference.unknown);
         let bodies = self.read_unknown(unknown, &mut plan, report);
+        // A file that this program wrote may have been moved before that was noted.
+        let written = bodies.iter().filter_map(|((_, base), _)| recover::entry_of(base));
+        let touched = touched.into_iter().chain(written).collect();
         let known = self.known(&mut plan, touched, &difference, &snapshot, report)?;
         self.cases(&mut plan, difference, known, bodies);
         Ok(plan)
@@ -150,7 +153,9 @@ impl Run<'_> {
                 }
             }
         }
-        self.queue.entries = entries.into_iter().collect();
+        let entries: Vec<EntryId> = entries.into_iter().collect();
+        self.recover(&entries, snapshot)?;
+        self.queue.entries = entries;
         Ok(())
     }
 
@@ -392,10 +397,19 @@ impl Run<'_> {
             let files = &plan.listed[&place.0];
             let said = files.files[&place.1].name.letters.keywords(&files.keywords);
             let entry = take_lost(&mut lost, &known, body.blob, &place)
+                .or_else(|| written_here(&known, &place, body.blob))
                 // Before what was expunged: it may be that one, added again by a run that was cut off.
                 .or_else(|| unfiled.get_mut(&(place.0, body.blob)).and_then(Vec::pop))
                 .or_else(|| take_lost(&mut expunged, &known, body.blob, &place));
             if let Some(case) = entry.and_then(|entry| known.get_mut(&entry)) {
+                if let (None, Some((mailbox, _))) =
+                    (&case.base, case.located.as_ref().and_then(|at| at.place))
+                    && mailbox != place.0
+                {
+                    // It was written where the message is, and moved since.
+                    let row = FileRow { entry: case.entry, keywords: said.clone() };
+                    case.base = Some(((mailbox, place.1.clone()), row));
+                }
                 (case.disk, case.said) = (Some(place), said);
                 // If its message was expunged, the file is a message of its own again.
                 case.body = Some(body);
@@ -486,6 +500,13 @@ fn take_lost(
     let by_folder = || entries.iter().position(|entry| base_of(entry).is_some_and(|base| base.0 == place.0));
     let at = by_name.or_else(by_folder).or(Some(0).filter(|_| !entries.is_empty()))?;
     Some(entries.swap_remove(at))
+}
+
+/// The message whose file was written under this name, and not noted before it was moved here.
+fn written_here(known: &BTreeMap<EntryId, Case>, place: &Place, blob: BlobId) -> Option<EntryId> {
+    let entry = recover::entry_of(&place.1)?;
+    let case = known.get(&entry).filter(|case| case.base.is_none() && case.disk.is_none())?;
+    case.located.as_ref().filter(|at| at.blob == blob && at.place.is_some()).map(|_| entry)
 }
 
 fn settle(case: &mut Case) {

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use super::BridgeError;
 use super::brake::Brake;
+use crate::blob::BlobId;
 use crate::bytes::{Reader, put_number};
 use crate::mailbox::{EntryId, Keyword, MailboxId, MailboxName, ModSeq};
 use crate::maildir::{BaseName, Layout};
@@ -78,6 +79,14 @@ pub(super) struct FileRow {
     pub(super) keywords: BTreeSet<Keyword>,
 }
 
+/// A file that is about to become a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Intent {
+    pub(super) blob: BlobId,
+    /// What its name says.
+    pub(super) keywords: BTreeSet<Keyword>,
+}
+
 /// Where a message's file is, and what was remembered of it.
 pub(super) type Filed = (MailboxId, BaseName, FileRow);
 
@@ -100,6 +109,7 @@ const FOLDER: u8 = b'd';
 const FILE: u8 = b'f';
 const ENTRY: u8 = b'e';
 const WAITING: u8 = b'w';
+const INTENT: u8 = b'i';
 
 /// All attachments of a store.
 pub(super) fn attachments(shelf: &Shelf) -> Result<Vec<Attachment>, BridgeError> {
@@ -136,6 +146,20 @@ fn read_attachment(key: &[u8], value: &[u8]) -> Option<Attachment> {
 fn path(reader: &mut Reader<'_>) -> Option<PathBuf> {
     let len = usize::try_from(reader.number()?).ok()?;
     Some(PathBuf::from(OsStr::from_bytes(reader.take(len)?)))
+}
+
+fn put_keywords(out: &mut Vec<u8>, keywords: &BTreeSet<Keyword>) {
+    keywords.iter().for_each(|keyword| put_bytes(out, keyword.as_str().as_bytes()));
+}
+
+/// The keywords that the rest of a row lists.
+fn keywords(reader: &mut Reader<'_>) -> Option<BTreeSet<Keyword>> {
+    let mut keywords = BTreeSet::new();
+    while !reader.is_empty() {
+        let len = usize::try_from(reader.number()?).ok()?;
+        keywords.insert(std::str::from_utf8(reader.take(len)?).ok()?.parse().ok()?);
+    }
+    Some(keywords)
 }
 
 fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
@@ -260,6 +284,30 @@ impl Ledger {
         notes.0.extend(entry.map(|entry| (self.key(ENTRY, &[entry.as_bytes()]), None)));
     }
 
+    pub(super) fn intents(&self) -> Result<Vec<((MailboxId, BaseName), Intent)>, BridgeError> {
+        let prefix = self.key(INTENT, &[]);
+        let read = |(key, value): (Vec<u8>, Vec<u8>)| {
+            let place = key.get(prefix.len()..)?;
+            let base = BaseName::new(place.get(16..)?).ok()?;
+            let mut reader = Reader(&value);
+            let blob = BlobId::from_bytes(reader.array()?);
+            let keywords = keywords(&mut reader)?;
+            Some(((MailboxId::from_slice(place.get(..16)?)?, base), Intent { blob, keywords }))
+        };
+        let rows = self.shelf.starting_with(&prefix)?;
+        rows.into_iter().map(|row| read(row).ok_or_else(damaged)).collect()
+    }
+
+    pub(super) fn put_intent(&self, notes: &mut Notes, place: &(MailboxId, BaseName), intent: &Intent) {
+        let mut out = intent.blob.as_bytes().to_vec();
+        put_keywords(&mut out, &intent.keywords);
+        notes.0.push((self.key(INTENT, &[place.0.as_bytes(), place.1.as_bytes()]), Some(out)));
+    }
+
+    pub(super) fn remove_intent(&self, notes: &mut Notes, place: &(MailboxId, BaseName)) {
+        notes.0.push((self.key(INTENT, &[place.0.as_bytes(), place.1.as_bytes()]), None));
+    }
+
     /// The messages that wait for their bodies, to be written then.
     pub(super) fn waiting(&self) -> Result<BTreeSet<EntryId>, BridgeError> {
         let prefix = self.key(WAITING, &[]);
@@ -302,9 +350,7 @@ impl FileRow {
     fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(32);
         out.extend(self.entry.map_or([0; 16], |entry| *entry.as_bytes()));
-        for keyword in &self.keywords {
-            put_bytes(&mut out, keyword.as_str().as_bytes());
-        }
+        put_keywords(&mut out, &self.keywords);
         out
     }
 
@@ -312,11 +358,7 @@ impl FileRow {
         let mut reader = Reader(bytes);
         let entry = reader.array::<16>()?;
         let entry = Some(EntryId::from_bytes(entry)).filter(|_| entry != [0; 16]);
-        let mut keywords = BTreeSet::new();
-        while !reader.is_empty() {
-            let len = usize::try_from(reader.number()?).ok()?;
-            keywords.insert(std::str::from_utf8(reader.take(len)?).ok()?.parse().ok()?);
-        }
+        let keywords = keywords(&mut reader)?;
         Some(FileRow { entry, keywords })
     }
 }

@@ -10,7 +10,7 @@ use super::decide::{DiskStep, ReplicaStep, State};
 use super::files::{Outcome, Target};
 use super::folders::sync;
 use super::gather::{Body, Case, Place, Plan};
-use super::ledger::{FileRow, Notes};
+use super::ledger::{FileRow, Intent, Notes};
 use super::{BridgeError, Report, Run, files, gather};
 use crate::mailbox::{EntryId, MailboxId};
 use crate::maildir::scan::{SkipReason, Skipped};
@@ -109,6 +109,12 @@ impl Run<'_> {
             by_mailbox.entry(place.0).or_default().push((case, place, body));
         }
         self.replica.put_bodies(small)?;
+        self.intend(
+            by_mailbox
+                .values()
+                .flatten()
+                .map(|(case, place, body)| (place, Intent { blob: body.blob, keywords: case.said.clone() })),
+        )?;
         for (mailbox, mut new) in by_mailbox {
             let Some(name) = plan.folders[&mailbox].mailbox.as_ref().map(|mailbox| mailbox.name.clone())
             else {
@@ -129,6 +135,7 @@ impl Run<'_> {
                 }
                 let row = FileRow { entry: Some(added.entry), keywords: case.said };
                 self.ledger.put_file(notes, place.0, &place.1, &row);
+                self.ledger.remove_intent(notes, &place);
                 report.into_replica.added += 1;
                 report.into_replica.bytes += body.size;
                 self.step(body.size);
