@@ -24,6 +24,7 @@
 
 mod backup;
 mod bodies;
+mod body_reader;
 mod check;
 pub(crate) mod disk;
 mod error;
@@ -41,6 +42,7 @@ mod reader;
 mod repair;
 mod shelf;
 mod snapshot;
+mod summaries;
 mod txn;
 mod writer;
 
@@ -51,20 +53,23 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use redb::ReadableTableMetadata as _;
+
 use crate::uid::TableError;
 
 pub use backup::{BackupReport, BackupSource};
 pub use bodies::BodyStore;
+pub use body_reader::BodyReader;
 pub use check::{CheckReport, Checker, Level, Problem, Progress, Remedy};
 pub use error::StoreError;
 pub use frame::{Change, Group, Record};
-pub use large::BodyReader;
 pub use lock::InstanceId;
 pub use marker::StoreId;
 pub use partial::PartialBody;
 pub use reader::{Groups, Missing, Reader};
 pub use repair::{LostChanges, RepairReport};
 pub use shelf::{Edits, Shelf};
+pub use summaries::Summarizer;
 pub use txn::Txn;
 pub use writer::BodyWriter;
 
@@ -73,6 +78,7 @@ use frame::GroupWriter;
 use index::{ACTORS, BODIES, CHANGES, GROUPS, HASHES, Index, IndexState, definition_of, failed};
 use log::{Log, LogEnd, LogFiles};
 use reader::{change_key, place};
+pub(crate) use summaries::{MARK, MAX_SUMMARY};
 use txn::{Commit, Replayed};
 
 /// The number of a group in the log, from 1; 0 is before the first.
@@ -319,11 +325,14 @@ impl Store {
         self.since_durable.0 += places.len().max(1) as u64;
         self.since_durable.1 += state.log.offset.saturating_sub(self.state.log.offset);
         let durable = self.since_durable.0 >= DURABLE_GROUPS || self.since_durable.1 >= DURABLE_BYTES;
-        self.written += commit.row_bytes() + (synced.locations.len() * BODY_ROW) as u64;
+        let body_rows = (synced.locations.len() * BODY_ROW) as u64 + synced.summaries.row_bytes();
+        self.written += commit.row_bytes() + body_rows;
         let result = self.index.commit(state, durable, |write| {
             fill_changes(write, &commit, &places)?;
             fill_rows(write, &commit)?;
             let mut table = write.open_table(BODIES).map_err(failed)?;
+            let are_first = !synced.locations.is_empty() && table.is_empty().map_err(failed)?;
+            synced.summaries.put(write, are_first)?;
             for (id, location) in &synced.locations {
                 table.insert(id.as_bytes().as_slice(), location.encode().as_slice()).map_err(failed)?;
             }

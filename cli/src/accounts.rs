@@ -38,8 +38,9 @@ struct Open {
 
 impl Open {
     fn new(replica: Replica, hosted: bool) -> std::io::Result<Open> {
-        let indexing = Indexing::start(&replica)?;
-        Ok(Open { account: Account::new(replica), hosted, used: now(), _indexing: indexing })
+        let account = Account::new(replica);
+        let indexing = Indexing::start(account.replica())?;
+        Ok(Open { account, hosted, used: now(), _indexing: indexing })
     }
 }
 
@@ -145,7 +146,8 @@ fn index(replica: &Replica, woken: &Receiver<()>) {
         loop {
             match indexer.step(replica) {
                 Ok(true) => {}
-                Ok(false) => break,
+                Ok(false) => return,
+                // A server that was never synced, say.
                 Err(error) => {
                     tracing::debug!(%error, "nothing can be summarised now");
                     break;

@@ -202,6 +202,7 @@ fn on_replica(command: &Command, setup: &Setup, patience: Duration) -> anyhow::R
             opened => break opened?,
         }
     };
+    postmerge_imap::summarize_arrivals(&replica);
     if replica.peers()?.is_empty() {
         let path = setup.store.clone();
         let what = "the join that was begun here did not come to its end; run it again";

@@ -7,6 +7,7 @@ use postmerge::mailbox::{MailboxId, ModSeq, Uid};
 use postmerge::replica::{Replica, ReplicaError, Snapshot};
 use postmerge::uid::{Mailbox, Seen};
 
+use crate::summaries::summarize_arrivals;
 use crate::uids::UidList;
 
 /// Mailboxes whose UIDs are remembered. A list is some kilobytes; who has more mailboxes selected at a time pays with a
@@ -31,6 +32,7 @@ struct Listed {
 impl Account {
     /// Takes a replica that is open.
     pub fn new(replica: Replica) -> Account {
+        summarize_arrivals(&replica);
         Account { replica, lists: Arc::default() }
     }
 

@@ -19,4 +19,4 @@ pub mod view;
 pub use account::Account;
 pub use listener::{Counts, Limits, Mode, Server, Tls, TlsError};
 pub use session::{OUTPUT, Opened, Session, SessionEvent, SessionLimits, Settings};
-pub use summaries::Indexer;
+pub use summaries::{Indexer, summarize_arrivals};

@@ -33,8 +33,6 @@ pub use self::tls::{Tls, TlsError};
 
 /// A client that reads nothing for this long is gone; RFC 9051, section 5.4, asks for patience only with silence.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(120);
-/// Bytes that a client must take within [`WRITE_TIMEOUT`].
-const WRITE_PIECE: usize = 16 * 1024;
 /// A TLS handshake is a few round trips: who needs longer holds a connection for nothing.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long connections may take to say goodbye when the server stops.
@@ -331,9 +329,14 @@ impl Connection<'_> {
                 bytes = codec.1.deflate(&bytes)?;
             }
             let late = || std::io::Error::new(std::io::ErrorKind::TimedOut, "the client reads nothing");
-            // Piece by piece: a slow client may take its time for all of it.
-            for piece in bytes.chunks(WRITE_PIECE) {
-                timeout(WRITE_TIMEOUT, self.io.write_all(piece)).await.map_err(|_| late())??;
+            // A slow client may take its time for all of it, if it takes some.
+            let mut rest = &bytes[..];
+            while !rest.is_empty() {
+                let len = timeout(WRITE_TIMEOUT, self.io.write(rest)).await.map_err(|_| late())??;
+                if len == 0 {
+                    return Err(std::io::ErrorKind::WriteZero.into());
+                }
+                rest = &rest[len..];
             }
             timeout(WRITE_TIMEOUT, self.io.flush()).await.map_err(|_| late())??;
         }

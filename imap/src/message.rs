@@ -52,6 +52,6 @@ pub use search::{Found, Target, Terms};
 pub use section::{Partial, Section, SectionText, filter_fields};
 pub use sort::Sorter;
 pub use subject::base_subject;
-pub use summary::{Summary, SummaryError};
+pub use summary::{Summary, SummaryError, VERSION};
 pub use thread::{Forest, Label, ThreadRow, by_references, by_subject};
 pub use transfer::{Decoded, TransferError};

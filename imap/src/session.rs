@@ -49,8 +49,9 @@ use crate::grammar::{
     Tag,
 };
 
-/// Output after which a step ends: enough to keep a network busy, little enough for a thousand slow clients.
-pub const OUTPUT: usize = 64 * 1024;
+/// Output after which a step ends: enough to keep a network busy and to pay for the change of threads that a step is, little
+/// enough for a thousand slow clients.
+pub const OUTPUT: usize = 128 * 1024;
 /// RFC 9051, section 5.4: a client may be silent for 30 minutes at least.
 const AUTOLOGOUT: Duration = Duration::from_secs(31 * 60);
 /// Routers forget connections that are silent for some minutes, and their clients would hear nothing any more.

@@ -4,6 +4,8 @@
 //! compress badly alone and well together, so an import and a first sync get the ratio of the group.
 //! The layout is in `docs/store.md`.
 
+use std::ops::Range;
+
 use super::BlobId;
 
 /// Bodies of this length and above stand alone, as a file or a stream; they never go into a bundle. Above
@@ -92,12 +94,13 @@ impl Bundle {
     /// All bodies, each checked against its id. Memory is bounded by [`MAX_SMALL`] whatever the bytes say.
     pub fn decode(bytes: &[u8]) -> Result<Vec<(BlobId, Vec<u8>)>, BundleError> {
         let opened = OpenBundle::open(bytes)?;
-        opened.bodies.iter().map(|(id, _)| Ok((*id, opened.body(*id)?.to_vec()))).collect()
+        let ids = opened.bodies.iter().map(|(id, _)| *id);
+        ids.map(|id| Ok((id, opened.checked(id)?.to_vec()))).collect()
     }
 
     /// One body, checked against its id.
     pub fn extract(bytes: &[u8], id: BlobId) -> Result<Vec<u8>, BundleError> {
-        OpenBundle::open(bytes)?.body(id).map(<[u8]>::to_vec)
+        OpenBundle::open(bytes)?.checked(id).map(<[u8]>::to_vec)
     }
 }
 
@@ -116,10 +119,10 @@ impl OpenBundle {
         let plain = match header.codec {
             CODEC_RAW => payload.to_vec(),
             CODEC_ZSTD => {
-                let mut plain = vec![0; header.plain];
-                let length = zstd::bulk::decompress_to_buffer(payload, &mut plain[..])
+                let mut plain = Vec::with_capacity(header.plain);
+                zstd::bulk::Decompressor::new()
+                    .and_then(|mut zstd| zstd.decompress_to_buffer(payload, &mut plain))
                     .map_err(|_| BundleError::Payload(header.plain))?;
-                plain.truncate(length);
                 plain
             }
             other => return Err(BundleError::Codec(other)),
@@ -130,17 +133,26 @@ impl OpenBundle {
         Ok(OpenBundle { bodies: header.bodies, plain })
     }
 
-    /// One body, checked against its id.
-    pub(crate) fn body(&self, id: BlobId) -> Result<&[u8], BundleError> {
+    /// Where a body is among the [plain bytes](OpenBundle::plain), by what the bundle says; no hash is checked.
+    pub(crate) fn place(&self, id: BlobId) -> Result<Range<usize>, BundleError> {
         let mut start = 0;
         for (have, length) in &self.bodies {
             if *have == id {
-                let body = &self.plain[start..start + length];
-                return if BlobId::of(body) == id { Ok(body) } else { Err(BundleError::Hash(id)) };
+                return Ok(start..start + length);
             }
             start += length;
         }
         Err(BundleError::Absent(id))
+    }
+
+    /// All bodies, joined.
+    pub(crate) fn plain(&self) -> &[u8] {
+        &self.plain
+    }
+
+    fn checked(&self, id: BlobId) -> Result<&[u8], BundleError> {
+        let body = &self.plain[self.place(id)?];
+        if BlobId::of(body) == id { Ok(body) } else { Err(BundleError::Hash(id)) }
     }
 }
 

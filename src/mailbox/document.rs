@@ -449,5 +449,14 @@ mod tests {
                 assert_eq!(together, alone, "every {step}. entry");
             }
         }
+        // Where the two said different things too.
+        for step in [150, 1] {
+            for set in [true, false] {
+                let wanted =
+                    || (0..450).step_by(step).flat_map(|n| keywords.iter().map(move |k| (entry(n), k)));
+                here.write(1, |writer| writer.keywords(wanted().map(|(entry, k)| (entry, k, set)))).unwrap();
+                assert!(wanted().all(|(entry, k)| here.keyword(entry, k) == Some(set)));
+            }
+        }
     }
 }

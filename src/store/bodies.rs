@@ -2,17 +2,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use crate::blob::{BlobId, Bundle, Bundler, MAX_BLOB, MAX_SMALL, OpenBundle};
 
+use super::body_reader::BodyReader;
 use super::disk::{Disk, DiskFile, entries};
 use super::index::{BODIES, Index, failed};
-use super::large::{self, BodyReader};
+use super::large;
 use super::pack::{self, Location, PackEnd, SEGMENT_BYTES, SEGMENT_HEADER};
 use super::partial::PartialBody;
+use super::summaries::{Summaries, Summarizer, Waiting};
 use super::writer::BodyWriter;
 use super::{StoreError, StoreId};
 
@@ -35,12 +38,10 @@ struct Inner {
     writer: Mutex<Writer>,
     files: Mutex<BTreeMap<u32, Arc<DiskFile>>>,
     /// The bundle that was read last: mail is mostly read in the order it came.
-    recent: Mutex<Option<(Place, Arc<OpenBundle>)>>,
+    recent: Mutex<Option<Arc<OpenBundle>>>,
+    summaries: Summaries,
     spools: AtomicU64,
 }
-
-/// Segment and offset of a record.
-type Place = (u32, u64);
 
 #[derive(Debug)]
 struct Writer {
@@ -72,6 +73,7 @@ impl Writer {
 pub(crate) struct Synced {
     pub(crate) end: PackEnd,
     pub(crate) locations: Vec<(BlobId, Location)>,
+    pub(crate) summaries: Waiting,
 }
 
 /// Segments kept open for reading, to bound file descriptors.
@@ -126,6 +128,10 @@ impl BodyStore {
                 writer.current = Some(file);
             }
         }
+        let summaries = Summaries::default();
+        if !pending.is_empty() {
+            summaries.miss();
+        }
         Ok(BodyStore(Arc::new(Inner {
             disk: disk.clone(),
             dir: dir.to_owned(),
@@ -135,8 +141,19 @@ impl BodyStore {
             writer: Mutex::new(writer),
             files: Mutex::default(),
             recent: Mutex::default(),
+            summaries,
             spools: AtomicU64::new(0),
         })))
+    }
+
+    /// Has all bodies that arrive from now on summarised.
+    pub(crate) fn summarize(&self, summarizer: Summarizer) {
+        self.0.summaries.set(summarizer);
+    }
+
+    /// The version of what bodies are summarised to, if they are.
+    pub(crate) fn summary_version(&self) -> Option<u8> {
+        self.0.summaries.version()
     }
 
     /// Stores one body.
@@ -147,6 +164,7 @@ impl BodyStore {
         let id = BlobId::of(body);
         if self.locate(id)?.is_none() {
             self.append(&Bundle::encode(&[(id, body)])?)?;
+            self.summarized(id, body)?;
         }
         Ok(id)
     }
@@ -175,6 +193,7 @@ impl BodyStore {
                 self.append_all(bundler.finish()?)?;
             }
             collected.insert(id);
+            self.summarized(id, body)?;
             bundler.push(id, body.to_vec());
         }
         self.append_all(bundler.finish()?)?;
@@ -208,7 +227,10 @@ impl BodyStore {
         let read = (&mut source).take(MAX_SMALL as u64).read_to_end(&mut start);
         read.map_err(StoreError::io("read a body for", &inner.dir))?;
         if start.len() >= MAX_SMALL {
-            return large::write(&inner.disk, &inner.dir, &tmp, &start, &mut source, wanted);
+            let written = large::write(&inner.disk, &inner.dir, &tmp, &start, &mut source, wanted)?;
+            // From its file, which is read once more for it: only now it is known to be what was wanted.
+            inner.summaries.note(written.0, &mut self.open_at(written.0, 0)?);
+            return Ok(written);
         }
         let found = BlobId::of(&start);
         if let Some(wanted) = wanted.filter(|wanted| *wanted != found) {
@@ -221,12 +243,17 @@ impl BodyStore {
     pub fn import_bundle(&self, bundle: &[u8]) -> Result<Vec<(BlobId, u64)>, StoreError> {
         let bodies = Bundle::decode(bundle)?;
         let ids: Vec<(BlobId, u64)> = bodies.iter().map(|(id, body)| (*id, body.len() as u64)).collect();
-        let mut new = false;
-        for (id, _) in &ids {
-            new |= self.locate(*id)?.is_none();
+        let mut new = Vec::new();
+        for (id, body) in &bodies {
+            if self.locate(*id)?.is_none() {
+                new.push((*id, body));
+            }
         }
-        if new {
+        if !new.is_empty() {
             self.append(bundle)?;
+        }
+        for (id, body) in new {
+            self.summarized(id, body)?;
         }
         Ok(ids)
     }
@@ -236,37 +263,44 @@ impl BodyStore {
         self.locate(id)?.map(|location| self.bundle_at(location)).transpose()
     }
 
-    /// A whole body, checked against its id. For a large one rather use [`BodyStore::open_at`].
+    /// A whole body. For a large one rather use [`BodyStore::open_at`].
     pub fn read(&self, id: BlobId) -> Result<Vec<u8>, StoreError> {
-        let Some(location) = self.locate(id)? else {
-            let mut reader = self.open_at(id, 0)?;
-            let mut body = Vec::with_capacity(reader.remaining().min(MAX_BLOB) as usize);
-            let read = reader.read_to_end(&mut body);
-            let path = large::path(&self.0.dir, id);
-            return read.map(|_| body).map_err(StoreError::io("read", &path));
-        };
-        let place = (location.segment, location.offset);
-        let recent = lock(&self.0.recent).clone().filter(|(at, _)| *at == place);
+        let mut reader = self.open_at(id, 0)?;
+        let mut body = Vec::with_capacity(reader.remaining().min(MAX_BLOB) as usize);
+        let read = reader.read_to_end(&mut body);
+        let path = large::path(&self.0.dir, id);
+        read.map(|_| body).map_err(StoreError::io("read", &path))
+    }
+
+    /// The bundle at a location, inflated, and where in it the body is. That it is this body was made sure when it was
+    /// written; that it is still what was written, the record's checksum says.
+    fn open_small(
+        &self,
+        id: BlobId,
+        location: Location,
+    ) -> Result<(Arc<OpenBundle>, Range<usize>), StoreError> {
         let damaged = |what: &dyn ToString| {
             StoreError::damaged(&pack::path(&self.0.dir, location.segment), location.offset, what.to_string())
         };
-        let bundle = match recent {
-            Some((_, bundle)) => bundle,
-            None => {
-                let opened = OpenBundle::open(&self.bundle_at(location)?).map_err(|error| damaged(&error))?;
-                let bundle = Arc::new(opened);
-                *lock(&self.0.recent) = Some((place, Arc::clone(&bundle)));
-                bundle
-            }
-        };
-        bundle.body(id).map(<[u8]>::to_vec).map_err(|error| damaged(&error))
+        let opened = OpenBundle::open(&self.bundle_at(location)?).map_err(|error| damaged(&error))?;
+        let range = opened.place(id).map_err(|error| damaged(&error))?;
+        let bundle = Arc::new(opened);
+        *lock(&self.0.recent) = Some(Arc::clone(&bundle));
+        Ok((bundle, range))
     }
 
     /// Streams a body from an offset on. A compressed large body is inflated up to there first, at about a
     /// gigabyte a second.
     pub fn open_at(&self, id: BlobId, offset: u64) -> Result<BodyReader, StoreError> {
-        if self.locate(id)?.is_some() {
-            return Ok(BodyReader::small(id, self.read(id)?, offset));
+        let recent = lock(&self.0.recent).clone();
+        if let Some(bundle) = recent
+            && let Ok(range) = bundle.place(id)
+        {
+            return Ok(BodyReader::small(id, bundle, range, offset));
+        }
+        if let Some(location) = self.locate(id)? {
+            let (bundle, range) = self.open_small(id, location)?;
+            return Ok(BodyReader::small(id, bundle, range, offset));
         }
         match large::open(&self.0.dir, id)? {
             Some((file, header)) => BodyReader::large(file, header, offset),
@@ -313,16 +347,16 @@ impl BodyStore {
 
     /// Makes everything that was put durable.
     pub fn sync(&self) -> Result<(), StoreError> {
-        self.sync_for_commit().map(drop)
+        lock(&self.0.writer).sync(&self.0.disk)
     }
 
-    /// Makes everything durable and gives what the index does not know yet.
+    /// Makes everything durable and gives what the index does not know yet. The summaries are given once.
     pub(crate) fn sync_for_commit(&self) -> Result<Synced, StoreError> {
         let mut writer = lock(&self.0.writer);
         writer.sync(&self.0.disk)?;
         let pending = self.0.pending.read().unwrap_or_else(PoisonError::into_inner);
         let locations = pending.iter().map(|(id, location)| (*id, *location)).collect();
-        Ok(Synced { end: writer.end, locations })
+        Ok(Synced { end: writer.end, locations, summaries: self.0.summaries.take() })
     }
 
     /// Forgets what the index knows now.
@@ -373,6 +407,11 @@ impl BodyStore {
         writer.dirty = true;
         inner.pending.write().unwrap_or_else(PoisonError::into_inner).extend(found);
         Ok(())
+    }
+
+    fn summarized(&self, id: BlobId, mut body: &[u8]) -> Result<(), StoreError> {
+        self.0.summaries.note(id, &mut body);
+        Ok(self.0.summaries.flush(&self.0.index)?)
     }
 
     fn locate(&self, id: BlobId) -> Result<Option<Location>, StoreError> {

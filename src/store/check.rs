@@ -8,10 +8,11 @@ use std::sync::Arc;
 use crate::blob::{BlobId, Bundle};
 use crate::mailbox::ReplicaId;
 
+use super::body_reader::BodyReader;
 use super::disk::{Disk, entries};
 use super::frame::{self, ReadGroup, Record};
 use super::index::Index;
-use super::large::{self, BodyReader};
+use super::large;
 use super::lock::Lock;
 use super::log::{LogFiles, SEGMENT_HEADER};
 use super::open::{BODY_DIR, INDEX, LOCK, LOG};
@@ -412,7 +413,7 @@ fn check_packs(
         Ok(())
     })?;
     let Some(reader) = reader else { return Ok(()) };
-    for row in rows(reader.body_rows(), &[], &[])? {
+    for row in rows(reader.body_rows()?, &[], &[])? {
         let (key, value) = row?;
         let id = key.as_slice().try_into().map(BlobId::from_bytes);
         match (id, Location::decode(&value)) {

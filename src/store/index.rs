@@ -218,6 +218,17 @@ impl Index {
         write.commit().map_err(failed)
     }
 
+    /// Commits rows of a cache, which belong to no state.
+    pub(crate) fn cache(
+        &self,
+        fill: impl FnOnce(&redb::WriteTransaction) -> Result<(), TableError>,
+    ) -> Result<(), TableError> {
+        let mut write = self.database().begin_write().map_err(failed)?;
+        write.set_durability(Durability::None).map_err(failed)?;
+        fill(&write)?;
+        write.commit().map_err(failed)
+    }
+
     fn database(&self) -> RwLockReadGuard<'_, Database> {
         // What a panic in redb left behind, redb itself refuses.
         self.database.read().unwrap_or_else(PoisonError::into_inner)

@@ -1,7 +1,7 @@
 //! Bodies of a mebibyte and more: a file each, written and read as a stream.
 
 use std::fs::{self, File};
-use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use crate::blob::{BlobHasher, BlobId, MAX_BLOB, saves};
@@ -10,7 +10,7 @@ use super::StoreError;
 use super::disk::{Disk, DiskFile, checksum};
 
 const MAGIC: [u8; 8] = *b"PMBODY\0\x01";
-const HEADER: usize = 72;
+pub(crate) const HEADER: usize = 72;
 const CODEC_RAW: u8 = 0;
 const CODEC_ZSTD: u8 = 1;
 const LEVEL: i32 = 3;
@@ -26,10 +26,14 @@ pub(crate) struct LargeHeader {
     codec: u8,
     pub(crate) plain: u64,
     stored: u64,
-    id: BlobId,
+    pub(crate) id: BlobId,
 }
 
 impl LargeHeader {
+    pub(crate) fn is_raw(&self) -> bool {
+        self.codec == CODEC_RAW
+    }
+
     fn encode(&self) -> [u8; HEADER] {
         let mut out = [0; HEADER];
         out[..8].copy_from_slice(&MAGIC);
@@ -185,80 +189,5 @@ impl Write for At<'_> {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
-    }
-}
-
-/// Reads a body from some offset on. A read from the start ends in an error if the body is not what its id
-/// says; a read from the middle cannot tell.
-pub struct BodyReader {
-    source: Box<dyn Read + Send>,
-    id: BlobId,
-    left: u64,
-    hasher: Option<BlobHasher>,
-}
-
-impl BodyReader {
-    pub(crate) fn small(id: BlobId, mut body: Vec<u8>, offset: u64) -> BodyReader {
-        body.drain(..body.len().min(offset as usize));
-        let left = body.len() as u64;
-        BodyReader { source: Box::new(io::Cursor::new(body)), id, left, hasher: None }
-    }
-
-    pub(crate) fn large(file: DiskFile, header: LargeHeader, offset: u64) -> Result<BodyReader, StoreError> {
-        let offset = offset.min(header.plain);
-        let raw = header.codec == CODEC_RAW;
-        let failed = StoreError::io("read", &file.path);
-        let open = || -> io::Result<Box<dyn Read + Send>> {
-            let mut stored = file.file;
-            stored.seek(SeekFrom::Start(HEADER as u64 + if raw { offset } else { 0 }))?;
-            if raw {
-                return Ok(Box::new(BufReader::new(stored)));
-            }
-            let mut plain = zstd::stream::read::Decoder::new(stored)?;
-            io::copy(&mut (&mut plain).take(offset), &mut io::sink())?;
-            Ok(Box::new(plain))
-        };
-        let source = open().map_err(failed)?;
-        let hasher = (offset == 0).then(BlobHasher::new);
-        Ok(BodyReader { source, id: header.id, left: header.plain - offset, hasher })
-    }
-
-    /// Reads to the end and makes sure that nothing follows, which also compares zstd's own checksum.
-    pub(crate) fn verify(mut self) -> io::Result<()> {
-        io::copy(&mut self, &mut io::sink())?;
-        match self.source.read(&mut [0])? {
-            0 => Ok(()),
-            _ => Err(io::Error::new(io::ErrorKind::InvalidData, "more follows than the header says")),
-        }
-    }
-
-    /// Bytes that are still to come.
-    pub fn remaining(&self) -> u64 {
-        self.left
-    }
-}
-
-impl Read for BodyReader {
-    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        let want = out.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
-        if want == 0 {
-            return Ok(0);
-        }
-        let length = self.source.read(&mut out[..want])?;
-        if length == 0 {
-            return Err(io::Error::new(
-                io::ErrorKind::UnexpectedEof,
-                format!("the body {} is cut short", self.id),
-            ));
-        }
-        self.left -= length as u64;
-        if let Some(hasher) = &mut self.hasher {
-            hasher.update(&out[..length]);
-            if self.left == 0 && hasher.finish() != self.id {
-                let what = format!("the body {} has another hash", self.id);
-                return Err(io::Error::new(io::ErrorKind::InvalidData, what));
-            }
-        }
-        Ok(length)
     }
 }

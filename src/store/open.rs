@@ -13,6 +13,7 @@ use super::index::{BODIES, Index, IndexState, failed};
 use super::lock::Lock;
 use super::log::Log;
 use super::pack::{self, Found, Location, PackEnd};
+use super::summaries::forget_mark;
 use super::{Store, StoreError, StoreId, marker};
 
 pub(crate) const LOCK: &str = "lock";
@@ -150,7 +151,7 @@ fn flush(
         for (id, location) in std::mem::take(pending) {
             table.insert(id.as_bytes().as_slice(), location.encode().as_slice()).map_err(failed)?;
         }
-        Ok(())
+        forget_mark(write)
     })?;
     Ok(())
 }

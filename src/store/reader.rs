@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use data_encoding::HEXLOWER;
 use redb::ReadableTable;
@@ -24,15 +24,36 @@ use super::{Position, StoreError};
 pub struct Reader(Arc<Inner>);
 
 struct Inner {
-    tables: Vec<OpenTable>,
-    changes: OpenTable,
-    hashes: OpenTable,
-    actors: OpenTable,
-    groups: OpenTable,
-    bodies: OpenTable,
+    read: redb::ReadTransaction,
+    tables: Vec<Lazy>,
+    changes: Lazy,
+    hashes: Lazy,
+    actors: Lazy,
+    groups: Lazy,
+    bodies: Lazy,
     state: IndexState,
     log: Arc<LogFiles>,
     _index: Arc<Index>,
+}
+
+/// A table that is opened when it is first read: most readers read two or three, and opening one costs as much as a look-up.
+struct Lazy {
+    definition: Definition,
+    table: OnceLock<OpenTable>,
+}
+
+impl Lazy {
+    fn new(definition: Definition) -> Lazy {
+        Lazy { definition, table: OnceLock::new() }
+    }
+
+    fn open(&self, read: &redb::ReadTransaction) -> Result<&OpenTable, TableError> {
+        if let Some(table) = self.table.get() {
+            return Ok(table);
+        }
+        let table = read.open_table(self.definition).map_err(failed)?;
+        Ok(self.table.get_or_init(|| table))
+    }
 }
 
 impl std::fmt::Debug for Reader {
@@ -44,16 +65,15 @@ impl std::fmt::Debug for Reader {
 impl Reader {
     pub(crate) fn new(index: &Arc<Index>, log: &Arc<LogFiles>) -> Result<Reader, TableError> {
         let read = index.read()?;
-        let open = |definition: Definition| read.open_table(definition).map_err(failed);
-        let tables = Table::ALL.iter().map(|table| open(definition_of(*table)));
         Ok(Reader(Arc::new(Inner {
-            tables: tables.collect::<Result<_, _>>()?,
-            changes: open(CHANGES)?,
-            hashes: open(HASHES)?,
-            actors: open(ACTORS)?,
-            groups: open(GROUPS)?,
-            bodies: open(BODIES)?,
+            tables: Table::ALL.iter().map(|table| Lazy::new(definition_of(*table))).collect(),
+            changes: Lazy::new(CHANGES),
+            hashes: Lazy::new(HASHES),
+            actors: Lazy::new(ACTORS),
+            groups: Lazy::new(GROUPS),
+            bodies: Lazy::new(BODIES),
             state: index.state(&read)?,
+            read,
             log: Arc::clone(log),
             _index: Arc::clone(index),
         })))
@@ -66,7 +86,7 @@ impl Reader {
 
     /// The last change of an actor up to which none is missing; 0 if there is none.
     pub fn last_seq(&self, actor: ReplicaId) -> Result<u64, StoreError> {
-        let row = self.0.actors.get(actor.as_bytes().as_slice()).map_err(failed)?;
+        let row = self.open(&self.0.actors)?.get(actor.as_bytes().as_slice()).map_err(failed)?;
         Ok(row.map_or(0, |row| decode_seq(row.value())))
     }
 
@@ -79,12 +99,12 @@ impl Reader {
 
     /// Whether the change is in the log.
     pub fn has_change(&self, hash: &[u8; 32]) -> Result<bool, StoreError> {
-        Ok(self.0.hashes.get(hash.as_slice()).map_err(failed)?.is_some())
+        Ok(self.open(&self.0.hashes)?.get(hash.as_slice()).map_err(failed)?.is_some())
     }
 
     /// Which change bears a hash.
     pub fn change_of(&self, hash: &[u8; 32]) -> Result<Option<(ReplicaId, u64)>, StoreError> {
-        let row = self.0.hashes.get(hash.as_slice()).map_err(failed)?;
+        let row = self.open(&self.0.hashes)?.get(hash.as_slice()).map_err(failed)?;
         Ok(row.and_then(|row| decode_change_key(row.value())))
     }
 
@@ -98,7 +118,7 @@ impl Reader {
         let (Some(from), Some(to), false) = (bound("0"), bound("f"), digits.is_empty()) else {
             return Ok(Vec::new());
         };
-        let named = self.0.hashes.range(from.as_slice()..=to.as_slice()).map_err(failed)?;
+        let named = self.open(&self.0.hashes)?.range(from.as_slice()..=to.as_slice()).map_err(failed)?;
         let mut found = Vec::new();
         for row in named.take(limit) {
             found.extend(decode_change_key(row.map_err(failed)?.1.value()));
@@ -130,7 +150,7 @@ impl Reader {
         let mut at = until;
         if position < until.position {
             let key = position.next().0.to_be_bytes();
-            let row = self.0.groups.get(key.as_slice()).map_err(failed)?;
+            let row = self.open(&self.0.groups)?.get(key.as_slice()).map_err(failed)?;
             let place = row.and_then(|row| decode_place(row.value()));
             let (segment, offset) =
                 place.ok_or_else(|| failed(format!("group {position} is not in the index")))?;
@@ -164,14 +184,18 @@ impl Reader {
     }
 
     /// The rows of small bodies.
-    pub(crate) fn body_rows(&self) -> &OpenTable {
-        &self.0.bodies
+    pub(crate) fn body_rows(&self) -> Result<&OpenTable, TableError> {
+        self.open(&self.0.bodies)
+    }
+
+    fn open<'a>(&'a self, table: &'a Lazy) -> Result<&'a OpenTable, TableError> {
+        table.open(&self.0.read)
     }
 
     /// Every actor, also one whose first change is missing.
     pub(crate) fn actors(&self) -> Result<BTreeMap<ReplicaId, u64>, StoreError> {
         let mut actors = BTreeMap::new();
-        for row in self.0.actors.iter().map_err(failed)? {
+        for row in self.open(&self.0.actors)?.iter().map_err(failed)? {
             let (key, value) = row.map_err(failed)?;
             actors.extend(ReplicaId::from_slice(key.value()).map(|actor| (actor, decode_seq(value.value()))));
         }
@@ -179,27 +203,27 @@ impl Reader {
     }
 
     pub(crate) fn change_row(&self, actor: ReplicaId, seq: u64) -> Result<Option<ChangeRow>, StoreError> {
-        let row = self.0.changes.get(change_key(actor, seq).as_slice()).map_err(failed)?;
+        let row = self.open(&self.0.changes)?.get(change_key(actor, seq).as_slice()).map_err(failed)?;
         Ok(row.and_then(|row| ChangeRow::decode(row.value())))
     }
 
-    pub(crate) fn table(&self, table: Table) -> &OpenTable {
+    pub(crate) fn table(&self, table: Table) -> Result<&OpenTable, TableError> {
         let place = Table::ALL.iter().position(|one| *one == table).expect("ALL names every table");
-        &self.0.tables[place]
+        self.open(&self.0.tables[place])
     }
 }
 
 impl Tables for Reader {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, TableError> {
-        Ok(self.table(table).get(key).map_err(failed)?.map(|row| row.value().to_vec()))
+        Ok(self.table(table)?.get(key).map_err(failed)?.map(|row| row.value().to_vec()))
     }
 
     fn range(&self, table: Table, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<Row>, TableError> {
-        rows(self.table(table), from, to)?.take(limit).collect()
+        rows(self.table(table)?, from, to)?.take(limit).collect()
     }
 
     fn last(&self, table: Table, from: &[u8], to: &[u8]) -> Result<Option<Row>, TableError> {
-        rows(self.table(table), from, to)?.next_back().transpose()
+        rows(self.table(table)?, from, to)?.next_back().transpose()
     }
 }
 
@@ -239,7 +263,7 @@ impl Missing {
     fn push_after(&mut self, actor: ReplicaId, seq: u64) -> Result<(), StoreError> {
         let Some(from) = seq.checked_add(1).map(|seq| change_key(actor, seq)) else { return Ok(()) };
         let to = change_key(actor, u64::MAX);
-        let found = rows(&self.reader.0.changes, &from, &to)?.next().transpose()?;
+        let found = rows(self.reader.open(&self.reader.0.changes)?, &from, &to)?.next().transpose()?;
         if let Some((key, value)) = found
             && let (Some((_, seq)), Some(row)) = (decode_change_key(&key), ChangeRow::decode(&value))
         {

@@ -249,7 +249,7 @@ impl Before {
         let (index, _) = Index::try_open(&dir.join(INDEX), &Disk::read_only(), id, lock, true)?;
         let reader = Reader::new(&Arc::new(index), files)?;
         let mut bodies = BTreeSet::new();
-        for row in rows(reader.body_rows(), &[], &[])? {
+        for row in rows(reader.body_rows()?, &[], &[])? {
             bodies.extend(row?.0.as_slice().try_into().map(BlobId::from_bytes));
         }
         let (position, packs) = (reader.position(), reader.packs());

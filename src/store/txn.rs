@@ -192,7 +192,7 @@ impl Tables for Txn<'_> {
         if !to.is_empty() && from >= to {
             return Ok(Vec::new());
         }
-        let base = rows(self.base.table(table), from, to)?.peekable();
+        let base = rows(self.base.table(table)?, from, to)?.peekable();
         let merged = Merged { base, over: self.over(table, from, to).peekable(), ascending: true };
         merged.take(limit).collect()
     }
@@ -201,7 +201,7 @@ impl Tables for Txn<'_> {
         if !to.is_empty() && from >= to {
             return Ok(None);
         }
-        let base = rows(self.base.table(table), from, to)?.rev().peekable();
+        let base = rows(self.base.table(table)?, from, to)?.rev().peekable();
         Merged { base, over: self.over(table, from, to).rev().peekable(), ascending: false }
             .next()
             .transpose()

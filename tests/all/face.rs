@@ -1,15 +1,16 @@
 //! What the face promises to whoever serves clients through it: reads of one commit, operations that act on what was seen.
 
 use std::collections::BTreeSet;
-use std::io::Read;
+use std::io::{BufRead, Read};
 
 use postmerge::blob::BlobId;
 use postmerge::mailbox::{Keyword, ModSeq, Uid, UidValidity};
 use postmerge::member::{MemberName, Role};
-use postmerge::replica::{Invitation, NewMessage, Replica, ReplicaError, Stored};
+use postmerge::replica::{ImportMessage, Invitation, NewMessage, Replica, ReplicaError, Stored};
+use postmerge::store::Summarizer;
 use postmerge::uid::{AccountError, KeywordChange, Seen};
 
-use crate::pair::{Home, endpoint, name};
+use crate::pair::{Home, endpoint, name, pump};
 
 fn uid(value: u32) -> Uid {
     Uid::new(value).unwrap()
@@ -384,6 +385,83 @@ fn summaries_are_kept_beside_the_log_and_go_with_the_index() {
     home.open();
     assert_eq!(home.replica.summaries(&[one]).unwrap(), [None]);
     assert_eq!(uids(&home, "INBOX"), [1, 2]);
+}
+
+/// The length of a body, as text.
+fn length(body: &mut dyn BufRead) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    body.read_to_end(&mut bytes)?;
+    Ok(bytes.len().to_string().into_bytes())
+}
+
+const LENGTHS: Summarizer = Summarizer { version: 7, make: length };
+
+#[test]
+fn bodies_are_summarised_as_they_arrive_whichever_way() {
+    let home = Home::found(Role::Server);
+    home.replica.summarize_bodies(LENGTHS);
+    assert!(!home.replica.are_all_summarized().unwrap(), "an index without bodies says nothing");
+    let summary = |home: &Home, body: &[u8]| {
+        let found = home.replica.summaries(&[BlobId::of(body)]).unwrap().pop().unwrap();
+        found.map(|bytes| String::from_utf8(bytes).unwrap())
+    };
+    let mut known: Vec<Vec<u8>> = vec![b"appended".to_vec(), vec![b'x'; 3 << 20]];
+    for body in &known {
+        home.replica.append(&name("INBOX"), &body[..], Default::default(), None).unwrap();
+        assert!(home.replica.are_all_summarized().unwrap());
+    }
+    let mut writer = home.replica.body_writer();
+    writer.push(b"pushed").unwrap();
+    let (body, _) = writer.finish().unwrap();
+    let message = NewMessage { body, keywords: BTreeSet::new(), internal_date: None };
+    home.replica.append_all(&name("INBOX"), vec![message]).unwrap();
+    known.push(b"pushed".to_vec());
+    let mut importer = home.replica.import(&name("Old"), None, false, false).unwrap();
+    for n in 0..300 {
+        known.push(format!("imported {n}").into_bytes());
+        let found = ImportMessage { internal_date: 1, keywords: BTreeSet::new(), uid: None };
+        importer.add(found, &known.last().unwrap()[..]).unwrap();
+    }
+    importer.finish().unwrap();
+    let (guest, links) = home.invite_linked(Role::Server, 2);
+    guest.replica.summarize_bodies(LENGTHS);
+    pump(links.0, links.1).unwrap();
+    for home in [&home, &guest] {
+        for body in &known {
+            assert_eq!(summary(home, body), Some(body.len().to_string()));
+        }
+        assert!(home.replica.are_all_summarized().unwrap());
+    }
+}
+
+#[test]
+fn a_body_without_a_summary_is_not_forgotten() {
+    let mut home = Home::found(Role::Server);
+    let all = |home: &Home| home.replica.are_all_summarized().unwrap();
+    home.append("INBOX", "Subject: before anybody summarised\n\n");
+    home.replica.summarize_bodies(LENGTHS);
+    home.append("INBOX", "Subject: since then\n\n");
+    assert!(!all(&home));
+    home.replica.note_all_summarized().unwrap();
+    home.reopen();
+    assert!(!all(&home), "nobody says what would be made");
+    home.replica.summarize_bodies(Summarizer { version: 8, ..LENGTHS });
+    assert!(!all(&home), "they are of another version");
+    home.reopen();
+    home.replica.summarize_bodies(LENGTHS);
+    assert!(all(&home));
+    home.reopen();
+    home.append("INBOX", "Subject: from a program that makes none\n\n");
+    home.reopen();
+    home.replica.summarize_bodies(LENGTHS);
+    assert!(!all(&home));
+    home.replica.note_all_summarized().unwrap();
+    home.shut();
+    std::fs::remove_file(home.store().join("index.redb")).unwrap();
+    home.open();
+    home.replica.summarize_bodies(LENGTHS);
+    home.append("INBOX", "Subject: the log goes on\n\n");
+    assert!(!all(&home), "the summaries went with the index");
 }
 
 #[test]

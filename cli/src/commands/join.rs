@@ -67,6 +67,7 @@ impl Join {
         let fresh = !setup.store.join("STORE").exists();
         let replica = Replica::prepare_join(&setup.store, setup.state(), &ticket);
         let replica = replica.map_err(|error| occupied(error, setup))?;
+        postmerge_imap::summarize_arrivals(&replica);
         let key = endpoint::read_or_make_key(&setup.store, self.share_endpoint.as_deref())?;
         let node = Node::new(replica.clone(), endpoint::unlisted(&key, &setup.runtime)?);
         let bodies = adopt.is_none() && !self.no_sync;

@@ -212,6 +212,7 @@ struct Hosted {
 impl Hosted {
     fn open(setup: Setup, endpoint: Option<&Endpoint>) -> anyhow::Result<Hosted> {
         let replica = open(&setup)?;
+        postmerge_imap::summarize_arrivals(&replica);
         let node = endpoint.map(|endpoint| Node::new(replica.clone(), endpoint.clone()));
         let hub = Hub::new(replica.clone(), setup.store.clone(), &setup.config.now());
         Ok(Hosted { setup, replica, node, hub })

@@ -135,6 +135,11 @@ impl<'a> FetchRow<'a> {
         self.responses.out.extend_from_slice(octets);
     }
 
+    /// The same from what appends them to the buffer.
+    pub fn octets_from<R>(&mut self, append: impl FnOnce(&mut Vec<u8>) -> R) -> R {
+        append(&mut self.responses.out)
+    }
+
     /// Takes what was written so far, of this response and those before it.
     pub fn take(&mut self) -> Vec<u8> {
         self.responses.take()

@@ -144,6 +144,11 @@ impl Responses {
         std::mem::take(&mut self.out)
     }
 
+    /// Makes room for so many octets at once, where a buffer that grows would be copied several times.
+    pub fn reserve(&mut self, octets: usize) {
+        self.out.reserve(octets);
+    }
+
     /// Takes back what was written after the first `len` octets.
     pub fn truncate(&mut self, len: usize) {
         self.out.truncate(len);

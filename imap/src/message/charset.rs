@@ -1,5 +1,7 @@
 //! Charsets of mail to Unicode.
 
+use std::borrow::Cow;
+
 use encoding_rs::{CoderResult, Decoder, Encoding, UTF_8, WINDOWS_1252};
 
 /// Decodes text that comes in pieces. Mail that says US-ASCII, nothing, or something unknown and then has bytes
@@ -25,15 +27,15 @@ pub(super) fn decode_piece(decoder: &mut Decoder, mut piece: &[u8], last: bool, 
 pub(super) fn decode(label: &[u8], text: &[u8]) -> String {
     match named(label) {
         Some(encoding) => encoding.decode_without_bom_handling(text).0.into_owned(),
-        None => guess(text),
+        None => guess(text).into_owned(),
     }
 }
 
 /// Decodes bytes that no charset was named for, as in a raw header: UTF-8 if they are, else Windows-1252.
-pub(super) fn guess(text: &[u8]) -> String {
+pub(super) fn guess(text: &[u8]) -> Cow<'_, str> {
     match std::str::from_utf8(text) {
-        Ok(text) => text.to_owned(),
-        Err(_) => WINDOWS_1252.decode_without_bom_handling(text).0.into_owned(),
+        Ok(text) => Cow::Borrowed(text),
+        Err(_) => WINDOWS_1252.decode_without_bom_handling(text).0,
     }
 }
 

@@ -1,9 +1,12 @@
 //! A body as IMAP clients see it: line ends are CRLF, and a NUL, which IMAP's literals cannot hold, is 0x80.
 
-use std::io::{self, Read};
+use std::io::{self, BufRead, Read};
 
 use super::parts::{Position, Span};
 use super::summary::Summary;
+
+/// Bytes that [`Text::read`] converts at a time.
+const PIECE: usize = 16 * 1024;
 
 /// Reads a range of a body in its CRLF form. Gives exactly [`len`](Text::len) bytes, or an error.
 #[derive(Debug)]
@@ -12,20 +15,19 @@ pub struct Text<R> {
     /// Bytes still to be given.
     left: u64,
     convert: Option<Convert>,
+    /// What was converted for [`Text::read`], and how much of it was given.
+    ready: (Vec<u8>, usize),
 }
 
 #[derive(Debug)]
 struct Convert {
-    keeps_nul: bool,
+    fixes_nul: bool,
     after_cr: bool,
     /// Bytes of the CRLF form to pass over.
     skip: u64,
-    buffer: Box<[u8]>,
-    ready: Vec<u8>,
-    given: usize,
 }
 
-impl<R: Read> Text<R> {
+impl<R: BufRead> Text<R> {
     /// Opens bytes `offset..offset + count` of a span, both in the CRLF form; what goes beyond the span is left
     /// out. `raw_at` opens the stored body at an offset. Reads at most 256 KiB to find the start.
     pub(super) fn open(
@@ -39,7 +41,7 @@ impl<R: Read> Text<R> {
         let left = count.min(span.size() - offset);
         let target = span.start.crlf() + offset;
         if summary.is_verbatim() {
-            return Ok(Text { raw: raw_at(target)?, left, convert: None });
+            return Ok(Text { raw: raw_at(target)?, left, convert: None, ready: (Vec::new(), 0) });
         }
         let mark = summary.mark_before(target);
         let (raw, from, after_cr) = if summary.size() == summary.raw_size() {
@@ -54,8 +56,9 @@ impl<R: Read> Text<R> {
         } else {
             (raw_at(span.start.raw)?, span.start, false)
         };
-        let convert = Convert::new(keeps_nul, after_cr, from, target);
-        Ok(Text { raw, left, convert: Some(convert) })
+        let fixes_nul = !keeps_nul && summary.has_nul();
+        let convert = Convert { fixes_nul, after_cr, skip: target.saturating_sub(from.crlf()) };
+        Ok(Text { raw, left, convert: Some(convert), ready: (Vec::new(), 0) })
     }
 
     /// Bytes still to be read.
@@ -67,68 +70,77 @@ impl<R: Read> Text<R> {
     pub fn is_empty(&self) -> bool {
         self.left == 0
     }
+
+    /// Appends about `room` bytes, or less; none only at the end. Not to be mixed with [`Text::read`].
+    pub fn append(&mut self, out: &mut Vec<u8>, room: usize) -> io::Result<usize> {
+        let (start, most) = (out.len(), usize::try_from(self.left).unwrap_or(usize::MAX));
+        while self.left > 0 && out.len() == start {
+            let raw = self.raw.fill_buf()?;
+            if raw.is_empty() {
+                // The literal's length was already promised.
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            // No byte gets lost by converting, so more is not needed.
+            let skip = self.convert.as_ref().map_or(0, |convert| convert.skip);
+            let wanted = usize::try_from(self.left.saturating_add(skip)).unwrap_or(usize::MAX);
+            let piece = &raw[..raw.len().min(room.max(1)).min(wanted)];
+            match &mut self.convert {
+                None => out.extend_from_slice(piece),
+                Some(convert) => convert.append(piece, out),
+            }
+            let len = piece.len();
+            self.raw.consume(len);
+        }
+        out.truncate(start.saturating_add(most));
+        self.left -= (out.len() - start) as u64;
+        Ok(out.len() - start)
+    }
 }
 
-impl<R: Read> Read for Text<R> {
+impl<R: BufRead> Read for Text<R> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        let room = out.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
-        if room == 0 {
-            return Ok(0);
+        if self.ready.1 == self.ready.0.len() {
+            let mut ready = std::mem::take(&mut self.ready.0);
+            ready.clear();
+            let done = self.append(&mut ready, PIECE);
+            self.ready = (ready, 0);
+            done?;
         }
-        let len = match &mut self.convert {
-            None => self.raw.read(&mut out[..room])?,
-            Some(convert) => convert.read(&mut self.raw, &mut out[..room])?,
-        };
-        if len == 0 {
-            // The literal's length was already promised.
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        self.left -= len as u64;
+        let (ready, given) = &mut self.ready;
+        let len = out.len().min(ready.len() - *given);
+        out[..len].copy_from_slice(&ready[*given..*given + len]);
+        *given += len;
         Ok(len)
     }
 }
 
 impl Convert {
-    fn new(keeps_nul: bool, after_cr: bool, from: Position, target: u64) -> Convert {
-        let skip = target.saturating_sub(from.crlf());
-        let buffer = vec![0; 16 * 1024].into_boxed_slice();
-        Convert { keeps_nul, after_cr, skip, buffer, ready: Vec::new(), given: 0 }
-    }
-
-    fn read(&mut self, raw: &mut impl Read, out: &mut [u8]) -> io::Result<usize> {
-        while self.given == self.ready.len() {
-            let len = raw.read(&mut self.buffer)?;
-            if len == 0 {
-                return Ok(0);
-            }
-            self.ready.clear();
-            push_crlf(&mut self.ready, &self.buffer[..len], &mut self.after_cr);
-            if !self.keeps_nul {
-                self.ready.iter_mut().filter(|byte| **byte == 0).for_each(|byte| *byte = 0x80);
-            }
-            self.given = usize::try_from(self.skip).unwrap_or(usize::MAX).min(self.ready.len());
-            self.skip -= self.given as u64;
+    fn append(&mut self, piece: &[u8], out: &mut Vec<u8>) {
+        let start = out.len();
+        push_crlf(out, piece, &mut self.after_cr);
+        if self.fixes_nul {
+            out[start..].iter_mut().filter(|byte| **byte == 0).for_each(|byte| *byte = 0x80);
         }
-        let len = out.len().min(self.ready.len() - self.given);
-        out[..len].copy_from_slice(&self.ready[self.given..self.given + len]);
-        self.given += len;
-        Ok(len)
+        let skipped = usize::try_from(self.skip).unwrap_or(usize::MAX).min(out.len() - start);
+        out.drain(start..start + skipped);
+        self.skip -= skipped as u64;
     }
 }
 
 /// Appends a piece, with a carriage return before each line feed that has none.
 fn push_crlf(out: &mut Vec<u8>, piece: &[u8], after_cr: &mut bool) {
     out.reserve(piece.len() + piece.len() / 16);
-    let mut rest = piece;
-    while let Some(end) = memchr::memchr(b'\n', rest) {
-        let has_cr = if end == 0 { *after_cr } else { rest[end - 1] == b'\r' };
-        out.extend_from_slice(&rest[..end]);
-        out.extend_from_slice(if has_cr { b"\n" } else { b"\r\n" });
-        rest = &rest[end + 1..];
-        *after_cr = false;
+    let mut from = 0;
+    for end in memchr::memchr_iter(b'\n', piece) {
+        let has_cr = if end == 0 { *after_cr } else { piece[end - 1] == b'\r' };
+        if !has_cr {
+            out.extend_from_slice(&piece[from..end]);
+            out.push(b'\r');
+            from = end;
+        }
     }
-    out.extend_from_slice(rest);
-    if let Some(last) = rest.last() {
+    out.extend_from_slice(&piece[from..]);
+    if let Some(last) = piece.last() {
         *after_cr = *last == b'\r';
     }
 }

@@ -26,26 +26,42 @@ impl<'a> Field<'a> {
 
 /// The fields in order, up to the empty line.
 pub(super) fn fields(header: &[u8]) -> impl Iterator<Item = Field<'_>> {
+    wholes(header).map(read)
+}
+
+/// The fields of that name. The others are passed over by their first letters.
+pub(super) fn named<'a>(header: &'a [u8], name: &[u8]) -> impl Iterator<Item = Field<'a>> {
+    let begins =
+        |whole: &&[u8]| whole.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name));
+    wholes(header).filter(begins).map(read).filter(|field| field.name.eq_ignore_ascii_case(name))
+}
+
+/// The first field of that name.
+pub(super) fn first<'a>(header: &'a [u8], name: &str) -> Option<Field<'a>> {
+    named(header, name.as_bytes()).next()
+}
+
+/// All lines of each field.
+fn wholes(header: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = header;
     std::iter::from_fn(move || {
         if rest.is_empty() || rest.starts_with(b"\r\n") {
             return None;
         }
-        let (whole, after) = rest.split_at(field_len(rest));
-        rest = after;
-        let text = whole.strip_suffix(b"\r\n").unwrap_or(whole);
-        Some(match memchr::memchr(b':', text) {
-            Some(colon) if is_name(text[..colon].trim_ascii_end()) => {
-                Field { name: text[..colon].trim_ascii_end(), value: &text[colon + 1..], whole }
-            }
-            _ => Field { name: b"", value: text, whole },
-        })
+        let whole;
+        (whole, rest) = rest.split_at(field_len(rest));
+        Some(whole)
     })
 }
 
-/// The first field of that name.
-pub(super) fn first<'a>(header: &'a [u8], name: &str) -> Option<Field<'a>> {
-    fields(header).find(|field| field.is(name))
+fn read(whole: &[u8]) -> Field<'_> {
+    let text = whole.strip_suffix(b"\r\n").unwrap_or(whole);
+    match memchr::memchr(b':', text) {
+        Some(colon) if is_name(text[..colon].trim_ascii_end()) => {
+            Field { name: text[..colon].trim_ascii_end(), value: &text[colon + 1..], whole }
+        }
+        _ => Field { name: b"", value: text, whole },
+    }
 }
 
 /// Takes the line ends out of a folded value and trims it.
@@ -93,6 +109,11 @@ mod tests {
             ]
         );
         assert_eq!(first(header, "a").unwrap().whole, b"A : 1\r\n\t2\r\n");
+        assert!(first(header, "no").is_none() && first(header, "c").is_none());
+        assert_eq!(
+            named(b"A: 1\r\nab: 2\r\na: 3\r\n", b"a").map(|field| field.value[1]).collect::<Vec<_>>(),
+            b"13"
+        );
         assert_eq!(fields(header).map(|field| field.whole.len()).sum::<usize>(), header.len() - 8);
     }
 }

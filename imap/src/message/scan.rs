@@ -3,7 +3,7 @@
 //! Memory: one header, one line, the summary's own text, and eight bytes for each 256 KiB of body; see
 //! [`limits`]. Time is linear: a line is compared with the boundaries of the open parts only if it starts with `--`.
 
-use std::io::{self, Read};
+use std::io::{self, BufRead};
 
 use super::content::{self, Content, Place};
 use super::envelope::put_envelope;
@@ -13,13 +13,16 @@ use super::preview::Preview;
 use super::summary::{self, Facts};
 
 /// Reads all of `raw` and makes its summary's bytes.
-pub fn make(mut raw: impl Read) -> io::Result<Vec<u8>> {
+pub fn make(raw: &mut dyn BufRead) -> io::Result<Vec<u8>> {
     let mut maker = Maker::new();
-    let mut buffer = vec![0; 16 * 1024];
     loop {
-        match raw.read(&mut buffer) {
-            Ok(0) => return Ok(maker.finish()),
-            Ok(len) => maker.push(&buffer[..len]),
+        match raw.fill_buf() {
+            Ok([]) => return Ok(maker.finish()),
+            Ok(piece) => {
+                maker.push(piece);
+                let len = piece.len();
+                raw.consume(len);
+            }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }

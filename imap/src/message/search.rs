@@ -11,7 +11,7 @@ use memchr::memmem::Finder;
 use unicode_normalization::char::decompose_compatible;
 
 use super::parts::{Encoding, Kind, Part, Span};
-use super::summary::Summary;
+use super::summary::{self, Summary};
 use super::transfer::Decoder;
 use super::{charset, header, limits, words};
 
@@ -38,6 +38,8 @@ pub struct Terms {
 struct Term {
     target: Target,
     finder: Finder<'static>,
+    /// Whether summaries keep the header field that is meant.
+    is_kept: bool,
 }
 
 /// Which terms a message has, as far as it is known.
@@ -67,18 +69,23 @@ impl Terms {
         let mut folded = Vec::new();
         fold(needle, &mut folded);
         self.longest = self.longest.max(folded.len());
-        self.list.push(Term { target, finder: Finder::new(&folded).into_owned() });
+        let is_kept = matches!(&target, Target::Header(name) if summary::is_kept(&name.to_ascii_lowercase()));
+        self.list.push(Term { target, finder: Finder::new(&folded).into_owned(), is_kept });
         self.list.len() - 1
     }
 
     /// Decides what the summary alone tells.
     pub fn in_summary(&self, summary: &Summary<'_>) -> Found {
-        let decide = |term: &Term| match &term.target {
-            Target::Header(name) => summary.knows(name).then(|| term.is_in_header(summary.header(), name)),
+        let mut folded = Vec::new();
+        let mut decide = |term: &Term| match &term.target {
+            Target::Header(name) => {
+                let knows = if term.is_kept { !summary.is_header_cut() } else { summary.knows(name) };
+                knows.then(|| term.is_in_header(summary.header(), name, &mut folded))
+            }
             // Text of no length is everywhere.
             Target::Body | Target::Text => term.finder.needle().is_empty().then_some(true),
         };
-        Found(self.list.iter().map(decide).collect())
+        Found(self.list.iter().map(&mut decide).collect())
     }
 
     /// Decides the rest by reading the body, in order and no further than needed. `raw_at` opens the stored body at
@@ -113,12 +120,11 @@ fn is_header(target: &Target) -> bool {
 }
 
 impl Term {
-    fn is_in_header(&self, bytes: &[u8], name: &[u8]) -> bool {
-        let mut folded = Vec::new();
-        header::fields(bytes).filter(|field| field.name.eq_ignore_ascii_case(name)).any(|field| {
+    fn is_in_header(&self, bytes: &[u8], name: &[u8], folded: &mut Vec<u8>) -> bool {
+        header::named(bytes, name).any(|field| {
             folded.clear();
-            fold(&words::decode(field.value), &mut folded);
-            self.finder.find(&folded).is_some()
+            fold(&words::decode(field.value), folded);
+            self.finder.find(folded).is_some()
         })
     }
 }
@@ -152,7 +158,7 @@ impl Search<'_> {
         if is_own {
             for (term, known) in self.terms.list.iter().zip(&mut self.found.0) {
                 if let (None, Target::Header(name)) = (&known, &term.target) {
-                    *known = Some(term.is_in_header(&bytes, name));
+                    *known = Some(term.is_in_header(&bytes, name, &mut self.folded));
                 }
             }
         }

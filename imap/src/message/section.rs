@@ -1,6 +1,6 @@
 //! Which bytes a section of a message is (RFC 9051, section 6.4.5), and reading them.
 
-use std::io::{self, Read};
+use std::io::{self, BufRead, Read};
 
 use super::crlf::Text;
 use super::parts::{Kind, Part, Parts, Span};
@@ -75,7 +75,7 @@ impl Summary<'_> {
     }
 
     /// Reads a span of the body with CRLF line ends. `raw_at` opens the stored body at an offset.
-    pub fn open<R: Read>(
+    pub fn open<R: BufRead>(
         &self,
         span: Span,
         partial: Option<Partial>,
@@ -86,7 +86,7 @@ impl Summary<'_> {
     }
 
     /// Reads a header of the body, 1 MiB at most.
-    pub fn read_header<R: Read>(
+    pub fn read_header<R: BufRead>(
         &self,
         span: Span,
         raw_at: impl FnOnce(u64) -> io::Result<R>,
@@ -99,7 +99,7 @@ impl Summary<'_> {
 
     /// BINARY (RFC 3516): the decoded bytes of a part; nothing if the message has no such part. Of what has parts,
     /// and of the message itself, the bytes as they are.
-    pub fn decoded<R: Read>(
+    pub fn decoded<R: BufRead>(
         &self,
         part: &[u32],
         raw_at: impl FnOnce(u64) -> io::Result<R>,

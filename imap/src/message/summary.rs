@@ -21,7 +21,8 @@ use super::parts::{Part, Parts, Position, Rows, Span};
 use super::wire::{Input, put_bytes, put_number, put_signed};
 use super::{envelope, header, section, structure, subject, words};
 
-const VERSION: u8 = 1;
+/// Of the bytes; another version is made anew.
+pub const VERSION: u8 = 1;
 const HAS_NUL: u8 = 1;
 const HEADER_CUT: u8 = 2;
 const HAS_SENT: u8 = 4;
@@ -97,8 +98,8 @@ pub struct Summary<'a> {
     flags: u8,
     end: Position,
     sent: Sent,
-    base_subject: &'a str,
-    preview: &'a str,
+    base_subject: &'a [u8],
+    preview: &'a [u8],
     header: &'a [u8],
     other_names: &'a [u8],
     marks: &'a [u8],
@@ -120,8 +121,8 @@ impl<'a> Summary<'a> {
             flags: input.byte()?,
             end: Position { raw: input.number()?, bare: input.number()? },
             sent: Sent { seconds: input.signed()?, zone: input.signed()?.try_into().ok()? },
-            base_subject: std::str::from_utf8(input.bytes()?).ok()?,
-            preview: std::str::from_utf8(input.bytes()?).ok()?,
+            base_subject: input.bytes()?,
+            preview: input.bytes()?,
             header: input.bytes()?,
             other_names: input.bytes()?,
             marks: input.bytes()?,
@@ -155,7 +156,7 @@ impl<'a> Summary<'a> {
 
     /// The base subject (RFC 5256, section 2.1), decoded, in its own case.
     pub fn base_subject(&self) -> &'a str {
-        self.base_subject
+        std::str::from_utf8(self.base_subject).unwrap_or_default()
     }
 
     /// Whether the subject says that this is a reply or a forward.
@@ -165,7 +166,7 @@ impl<'a> Summary<'a> {
 
     /// PREVIEW (RFC 8970): up to 200 characters of its first text, blanks joined; empty if it has none.
     pub fn preview(&self) -> &'a str {
-        self.preview
+        std::str::from_utf8(self.preview).unwrap_or_default()
     }
 
     /// Writes ENVELOPE.
@@ -191,12 +192,16 @@ impl<'a> Summary<'a> {
         Some(section::filter_fields(self.header, names, false))
     }
 
+    pub(super) fn is_header_cut(&self) -> bool {
+        self.flags & HEADER_CUT != 0
+    }
+
     /// Whether the summary has all fields of that name: they are kept, or there are none.
     pub(super) fn knows(&self, name: &[u8]) -> bool {
         let lower = name.to_ascii_lowercase();
         // Hashes of different names may be equal; then the body is read for nothing.
         let is_other = || self.other_names.chunks_exact(2).any(|hash| hash == name_hash(&lower));
-        self.flags & HEADER_CUT == 0 && (is_kept(&lower) || !is_other())
+        !self.is_header_cut() && (is_kept(&lower) || !is_other())
     }
 
     /// The kept fields, as they came.
@@ -302,7 +307,7 @@ pub(super) fn write(facts: &Facts, parts: &[Part<Vec<u8>>]) -> Vec<u8> {
     out
 }
 
-fn is_kept(lower: &[u8]) -> bool {
+pub(super) fn is_kept(lower: &[u8]) -> bool {
     KEPT.binary_search_by(|name| name.as_bytes().cmp(lower)).is_ok()
 }
 

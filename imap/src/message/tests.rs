@@ -63,5 +63,10 @@ fn fetched(raw: &[u8], text: &str, partial: Option<Partial>) -> Option<String> {
     let (len, mut out) = (reader.len(), Vec::new());
     reader.read_to_end(&mut out).unwrap();
     assert_eq!(len, out.len() as u64, "a literal has the length it says");
+    for room in [1, 7, 1 << 20] {
+        let (mut text, mut appended) = (summary.open(span, partial, at(raw)).unwrap(), Vec::new());
+        while text.append(&mut appended, room).unwrap() > 0 {}
+        assert_eq!(appended, out, "in pieces of {room}");
+    }
     Some(String::from_utf8_lossy(&out).into_owned())
 }

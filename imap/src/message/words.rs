@@ -1,11 +1,20 @@
 //! Encoded words of header fields (RFC 2047).
 
+use std::borrow::Cow;
+
 use super::{charset, header, transfer};
 
 /// The text a person reads in a field's value: unfolded, encoded words decoded, charsets guessed where not named.
-pub(super) fn decode(value: &[u8]) -> String {
-    let value = header::unfold(value);
-    let mut rest: &[u8] = &value;
+pub(super) fn decode(value: &[u8]) -> Cow<'_, str> {
+    match header::unfold(value) {
+        // Most values.
+        Cow::Borrowed(value) if memchr::memmem::find(value, b"=?").is_none() => charset::guess(value),
+        value => Cow::Owned(decode_words(&value)),
+    }
+}
+
+fn decode_words(value: &[u8]) -> String {
+    let mut rest = value;
     let mut out = String::with_capacity(rest.len());
     // Neighbours of one charset are joined before they are decoded: some mailers split inside a character.
     let mut open: Option<(&[u8], Vec<u8>)> = None;

@@ -11,8 +11,6 @@ use super::{Kind, Running, Session};
 use crate::grammar::{
     Append, AppendItem, Code, Item, MessageHead, MessageSet, NumberSet, Numbering, SequenceNumber, Tag,
 };
-use crate::message::Maker;
-use crate::summaries::keep;
 
 /// An APPEND or REPLACE under way.
 pub(super) struct AppendRun {
@@ -20,9 +18,8 @@ pub(super) struct AppendRun {
     to: MailboxName,
     replaces: Option<Uid>,
     head: Option<MessageHead>,
-    body: Option<(BodyWriter, Maker)>,
+    body: Option<BodyWriter>,
     messages: Vec<NewMessage>,
-    summaries: Vec<Vec<u8>>,
 }
 
 impl Session {
@@ -43,15 +40,7 @@ impl Session {
         }
         let replaces =
             append.replaces.map(|(numbering, number)| self.replaced(numbering, number)).transpose()?;
-        Ok(AppendRun {
-            tag: append.tag,
-            to,
-            replaces,
-            head: None,
-            body: None,
-            messages: Vec::new(),
-            summaries: Vec::new(),
-        })
+        Ok(AppendRun { tag: append.tag, to, replaces, head: None, body: None, messages: Vec::new() })
     }
 
     fn replaced(&self, numbering: Numbering, number: SequenceNumber) -> Result<Uid, Failed> {
@@ -91,7 +80,7 @@ impl Session {
             AppendItem::Message(head) => run.head = Some(head),
             AppendItem::Url(url) => self.catenate(&url, run)?,
             AppendItem::Text(head) => {
-                let (body, _) = run.body(self.replica()?);
+                let body = run.body(self.replica()?);
                 if body.length().saturating_add(head.size) > self.largest_message() {
                     return Err(too_big(self.largest_message()));
                 }
@@ -101,9 +90,8 @@ impl Session {
                 self.reader.accept();
             }
             AppendItem::Chunk(bytes) => {
-                if let Some((body, summary)) = &mut run.body {
+                if let Some(body) = &mut run.body {
                     body.push(&bytes).map_err(postmerge::replica::ReplicaError::from)?;
-                    summary.push(&bytes);
                 }
             }
             AppendItem::MessageEnd => run.end_message()?,
@@ -120,7 +108,6 @@ impl Session {
     fn end_append(&mut self, run: &mut AppendRun) -> Result<Done, Failed> {
         let replica = self.replica()?.clone();
         let mut messages = std::mem::take(&mut run.messages);
-        let blobs: Vec<_> = messages.iter().map(|message| message.body).collect();
         let old = run.replaces.and_then(|uid| Some((self.selected().ok()?.seen, uid, messages.pop()?)));
         let replaces = old.is_some();
         let added = match old {
@@ -135,7 +122,6 @@ impl Session {
             added => added?,
         };
         // The messages are there durably: nothing after this may look as if they were not.
-        keep(&replica, blobs.into_iter().zip(std::mem::take(&mut run.summaries)).collect());
         let uids =
             NumberSet::from_numbers(added.messages.iter().filter_map(|message| message.uid).map(Uid::value));
         let reply = added.into.map_or(Reply::None, |into| Reply::Appended(into.uid_validity, uids));
@@ -156,12 +142,12 @@ pub(super) fn too_big(most: u64) -> Failed {
 
 impl AppendRun {
     /// The message that is being written, begun if nothing of it is there yet.
-    pub(super) fn body(&mut self, replica: &Replica) -> &mut (BodyWriter, Maker) {
-        self.body.get_or_insert_with(|| (replica.body_writer(), Maker::new()))
+    pub(super) fn body(&mut self, replica: &Replica) -> &mut BodyWriter {
+        self.body.get_or_insert_with(|| replica.body_writer())
     }
 
     fn end_message(&mut self) -> Result<(), Failed> {
-        let (Some(head), Some((body, summary))) = (self.head.take(), self.body.take()) else {
+        let (Some(head), Some(body)) = (self.head.take(), self.body.take()) else {
             return Err(Failed::Bad("a message without a text"));
         };
         if body.length() == 0 {
@@ -170,7 +156,6 @@ impl AppendRun {
         let (blob, _) = body.finish().map_err(postmerge::replica::ReplicaError::from)?;
         let internal_date = head.date.map(|date| date.seconds);
         self.messages.push(NewMessage { body: blob, keywords: keywords(&head.flags), internal_date });
-        self.summaries.push(summary.finish());
         Ok(())
     }
 }

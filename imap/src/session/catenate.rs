@@ -32,7 +32,7 @@ impl Session {
         };
         let summary = Summary::read(&summary).map_err(|_| bad())?;
         let mut text = text(replica, &message, &summary, &parsed)?.ok_or_else(bad)?;
-        let (body, maker) = run.body(replica);
+        let body = run.body(replica);
         let mut piece = vec![0; PIECE];
         loop {
             let len = text.read(&mut piece).map_err(unreadable)?;
@@ -43,7 +43,6 @@ impl Session {
                 return Err(super::append::too_big(most));
             }
             body.push(&piece[..len]).map_err(ReplicaError::from)?;
-            maker.push(&piece[..len]);
         }
     }
 

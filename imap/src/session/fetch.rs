@@ -59,7 +59,7 @@ struct Current {
     ready: Ready,
     /// How many items are written.
     written: usize,
-    text: Option<Box<dyn Read + Send>>,
+    text: Text,
 }
 
 impl FetchRun {
@@ -171,6 +171,7 @@ impl Session {
         let replica = account.replica();
         // Where the response that is being written began, if that is not with the client yet.
         let mut begun = None;
+        self.out.reserve(OUTPUT.saturating_sub(self.out.len()));
         while self.out.len() < OUTPUT {
             if let Some(current) = run.current.take() {
                 match put_items(replica, &run.items, current, &mut self.out) {
@@ -327,10 +328,10 @@ fn put_items(
             if room == 0 {
                 return Ok(Some(current));
             }
-            let mut piece = vec![0; room];
-            match text.read(&mut piece).map_err(|error| Failed::HalfWritten(unreadable(error)))? {
-                0 => current.text = None,
-                len => out.resume_fetch(false).octets(&piece[..len]),
+            let mut row = out.resume_fetch(false);
+            let appended = row.octets_from(|out| text.append(out, room));
+            if appended.map_err(|error| Failed::HalfWritten(unreadable(error)))? == 0 {
+                current.text = None;
             }
             continue;
         }
@@ -357,7 +358,23 @@ struct Texts<'a> {
     summary: Option<Summary<'a>>,
 }
 
-type Text = Option<Box<dyn Read + Send>>;
+/// What follows of an item whose start is written.
+type Text = Option<Box<Rest>>;
+
+enum Rest {
+    Text(message::Text<BodyReader>),
+    Decoded(std::io::Take<Decoded>),
+}
+
+impl Rest {
+    /// Appends about `room` bytes, or less; none only at the end.
+    fn append(&mut self, out: &mut Vec<u8>, room: usize) -> std::io::Result<usize> {
+        match self {
+            Rest::Text(text) => text.append(out, room),
+            Rest::Decoded(decoded) => decoded.take(room as u64).read_to_end(out),
+        }
+    }
+}
 
 impl Texts<'_> {
     /// Writes one item, or its start and gives the text that follows.
@@ -447,7 +464,7 @@ impl Texts<'_> {
         }
         let text = summary.open(span, cut, open).map_err(unreadable)?;
         begin(Some(text.len()));
-        Ok(Some(Box::new(text)))
+        Ok(Some(Box::new(Rest::Text(text))))
     }
 
     fn binary(
@@ -468,7 +485,7 @@ impl Texts<'_> {
         let len = partial.map_or(size, |partial| partial.length).min(size - start);
         std::io::copy(&mut (&mut text).take(start), &mut std::io::sink()).map_err(unreadable)?;
         row.binary(part, origin, Some(len), true);
-        Ok(Some(Box::new(text.take(len))))
+        Ok(Some(Box::new(Rest::Decoded(text.take(len)))))
     }
 
     fn decoded(&self, summary: &Summary<'_>, part: &[u32]) -> Result<Option<Decoded>, Failed> {

@@ -52,7 +52,7 @@ impl Answer {
         let summary = match summary.and_then(|bytes| Summary::read(bytes).ok()) {
             Some(summary) => summary,
             None => {
-                empty = message::make(std::io::empty()).unwrap_or_default();
+                empty = message::make(&mut std::io::empty()).unwrap_or_default();
                 let Ok(summary) = Summary::read(&empty) else { return };
                 summary
             }

@@ -3,8 +3,11 @@
 use std::time::Duration;
 
 use postmerge::mailbox::MailboxName;
-use postmerge::replica::NewMessage;
-use postmerge_imap::OUTPUT;
+use postmerge::member::{MemberName, Role, SecretKey};
+use postmerge::replica::{Founding, NewMessage, Replica};
+use postmerge::uid::Block;
+use postmerge_imap::message::Summary;
+use postmerge_imap::{Indexer, OUTPUT, summarize_arrivals};
 
 use crate::client::{Client, home};
 
@@ -35,6 +38,39 @@ fn a_message_comes_back_as_it_was_sent() {
         assert!(lines.ends_with(answer), "{command}: {lines}");
     }
     assert_eq!(home.replica.mailbox(&MailboxName::inbox()).unwrap().messages, 0);
+}
+
+/// Whether the index has a summary of each of so many messages.
+fn summarised(replica: &Replica) -> Vec<bool> {
+    let (snapshot, mailbox) = replica.open_mailbox(&MailboxName::inbox()).unwrap();
+    let messages = snapshot.messages(mailbox.id, postmerge::mailbox::Uid::FIRST, usize::MAX).unwrap();
+    let blobs: Vec<_> = messages.iter().map(|message| message.blob).collect();
+    let found = replica.summaries(&blobs).unwrap();
+    let is_whole = |bytes: &Vec<u8>| Summary::read(bytes).is_ok_and(|summary| summary.size() > 0);
+    found.iter().map(|bytes| bytes.as_ref().is_some_and(is_whole)).collect()
+}
+
+#[test]
+fn summaries_are_there_before_a_client_asks() {
+    let dir = tempfile::tempdir().unwrap();
+    let endpoint = SecretKey::from_seed([7; 32]).peer_id();
+    let name = MemberName::new("desk").unwrap();
+    let founding = Founding { role: Role::Server, name, block: Block::STANDARD, endpoint };
+    let replica = Replica::found(dir.path(), None, &founding).unwrap();
+    let append = |n: usize| {
+        let text = format!("Subject: {n}\n\n");
+        replica.append(&MailboxName::inbox(), text.as_bytes(), Default::default(), None).unwrap();
+    };
+    (0..70).for_each(append);
+    summarize_arrivals(&replica);
+    append(70);
+    assert_eq!(summarised(&replica), [vec![false; 70], vec![true]].concat());
+    let mut indexer = Indexer::default();
+    while indexer.step(&replica).unwrap() {}
+    assert_eq!(summarised(&replica), vec![true; 71]);
+    append(71);
+    assert_eq!(summarised(&replica), vec![true; 72]);
+    assert!(!Indexer::default().step(&replica).unwrap(), "there is nothing left to do");
 }
 
 #[test]

@@ -193,8 +193,7 @@ impl Account {
         let (mut all, mut at) = (Written::default(), 0);
         // An operation has more than 32 bytes, so that the bytes bound the operations too.
         for part in parts(edits, Account::MAX_BATCH, Change::MAX_OPS * 32, Edit::bytes) {
-            let written =
-                self.write(tables, time, |writer| part.iter().for_each(|edit| edit.write(writer)))?;
+            let written = self.write(tables, time, |writer| Edit::write_all(part, writer))?;
             if !written.is_empty() {
                 let modseq = ModSeq::new(Account::counter(tables)?, self.era);
                 let changed = (at..).zip(part).filter(|(_, edit)| !edit.keywords.is_empty());
@@ -287,9 +286,17 @@ impl Edit {
     }
 
     pub(super) fn write(&self, writer: &mut Writer<'_>) {
-        self.write_keywords(writer);
-        if self.renewal.is_some() {
-            writer.place(self.entry, self.renewal);
+        Edit::write_all(std::slice::from_ref(self), writer);
+    }
+
+    fn write_all(edits: &[Edit], writer: &mut Writer<'_>) {
+        writer.keywords(
+            edits
+                .iter()
+                .flat_map(|edit| edit.keywords.iter().map(move |(keyword, set)| (edit.entry, keyword, *set))),
+        );
+        for edit in edits.iter().filter(|edit| edit.renewal.is_some()) {
+            writer.place(edit.entry, edit.renewal);
         }
     }
 }

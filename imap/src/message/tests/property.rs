@@ -71,7 +71,7 @@ proptest! {
             }
         }
         prop_assert_eq!(maker.finish(), made(&raw));
-        prop_assert_eq!(make(&raw[..]).unwrap(), made(&raw));
+        prop_assert_eq!(make(&mut &raw[..]).unwrap(), made(&raw));
     }
 
     #[test]
