@@ -194,7 +194,7 @@ impl Store {
         if self.is_read_only() {
             return Err(StoreError::ReadOnly { path: self.dir.clone() });
         }
-        Shelf::open(self.dir.join(format!("{name}.redb")), self.index.lock())
+        Shelf::open(&self.dir, name, self.index.lock())
     }
 
     /// Begins a transaction. Fails while groups wait to be replayed.

@@ -186,6 +186,9 @@ pub struct Progress {
     pub bytes: u64,
 }
 
+/// Where the ledgers stand.
+const SHELF: &str = "maildirs";
+
 /// The Maildirs of one replica.
 ///
 /// Open it once and share it: what it keeps can be open only once, and runs take turns.
@@ -198,13 +201,13 @@ pub struct Maildirs {
 impl Maildirs {
     /// Opens what is remembered of the Maildirs that are attached to a replica.
     pub fn open(replica: &Replica) -> Result<Maildirs, BridgeError> {
-        let shelf = Arc::new(replica.shelf("maildirs")?);
+        let shelf = Arc::new(replica.shelf(SHELF)?);
         Ok(Maildirs { replica: replica.clone(), shelf, turn: Mutex::new(()) })
     }
 
     /// Whether a Maildir may be attached to the replica in `store`: without a look at the replica itself.
     pub fn are_kept(store: &Path) -> bool {
-        store.join("maildirs.redb").exists()
+        Shelf::exists(store, SHELF)
     }
 
     /// The Maildirs that are attached.

@@ -34,8 +34,9 @@ pub struct Shelf {
 pub type Edits = Vec<(Vec<u8>, Option<Vec<u8>>)>;
 
 impl Shelf {
-    /// Opens the shelf at `path`, or makes it.
-    pub(crate) fn open(path: PathBuf, lock: &Arc<Lock>) -> Result<Shelf, StoreError> {
+    /// Opens the shelf of a store, or makes it.
+    pub(crate) fn open(dir: &Path, name: &str, lock: &Arc<Lock>) -> Result<Shelf, StoreError> {
+        let path = Shelf::file(dir, name);
         let open = || -> Result<Database, TableError> {
             let mut options = OpenOptions::new();
             let file = options.read(true).write(true).create(true).truncate(false).mode(0o600);
@@ -57,6 +58,15 @@ impl Shelf {
         let database =
             opened.map_err(|error| StoreError::Damaged { path: path.clone(), offset: 0, what: error.0 })?;
         Ok(Shelf { database, path, _lock: Arc::clone(lock) })
+    }
+
+    fn file(dir: &Path, name: &str) -> PathBuf {
+        dir.join(format!("{name}.redb"))
+    }
+
+    /// Whether a store has the shelf, without a look at the store.
+    pub fn exists(dir: &Path, name: &str) -> bool {
+        Shelf::file(dir, name).exists()
     }
 
     /// The file.

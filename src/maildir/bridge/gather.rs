@@ -6,7 +6,7 @@ use std::io::{self, Read};
 use super::brake::Stopped;
 use super::decide::{DiskStep, ReplicaStep, State, decide};
 use super::folders::{Folder, Folders};
-use super::ledger::FileRow;
+use super::ledger::{FileRow, Place};
 use super::look::{self, Files};
 use super::{BridgeError, Report, Run, recover};
 use crate::blob::{BlobHasher, BlobId, MAX_SMALL};
@@ -21,9 +21,6 @@ const ROUND_FILES: usize = 4000;
 const ROUND_BYTES: u64 = 32 << 20;
 /// Messages of the replica that one round looks at.
 const ROUND_ENTRIES: usize = 4000;
-
-/// A file of a folder.
-pub(super) type Place = (MailboxId, BaseName);
 
 /// One message, and what is to be done about it.
 pub(super) struct Case {

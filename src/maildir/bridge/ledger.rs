@@ -79,6 +79,9 @@ pub(super) struct FileRow {
     pub(super) keywords: BTreeSet<Keyword>,
 }
 
+/// A file of a folder.
+pub(super) type Place = (MailboxId, BaseName);
+
 /// A file that is about to become a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Intent {
@@ -284,7 +287,7 @@ impl Ledger {
         notes.0.extend(entry.map(|entry| (self.key(ENTRY, &[entry.as_bytes()]), None)));
     }
 
-    pub(super) fn intents(&self) -> Result<Vec<((MailboxId, BaseName), Intent)>, BridgeError> {
+    pub(super) fn intents(&self) -> Result<Vec<(Place, Intent)>, BridgeError> {
         let prefix = self.key(INTENT, &[]);
         let read = |(key, value): (Vec<u8>, Vec<u8>)| {
             let place = key.get(prefix.len()..)?;
@@ -298,13 +301,13 @@ impl Ledger {
         rows.into_iter().map(|row| read(row).ok_or_else(damaged)).collect()
     }
 
-    pub(super) fn put_intent(&self, notes: &mut Notes, place: &(MailboxId, BaseName), intent: &Intent) {
+    pub(super) fn put_intent(&self, notes: &mut Notes, place: &Place, intent: &Intent) {
         let mut out = intent.blob.as_bytes().to_vec();
         put_keywords(&mut out, &intent.keywords);
         notes.0.push((self.key(INTENT, &[place.0.as_bytes(), place.1.as_bytes()]), Some(out)));
     }
 
-    pub(super) fn remove_intent(&self, notes: &mut Notes, place: &(MailboxId, BaseName)) {
+    pub(super) fn remove_intent(&self, notes: &mut Notes, place: &Place) {
         notes.0.push((self.key(INTENT, &[place.0.as_bytes(), place.1.as_bytes()]), None));
     }
 

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use super::ledger::{FileRow, Intent, Notes};
+use super::ledger::{FileRow, Intent, Notes, Place};
 use super::{BridgeError, Run};
 use crate::blob::BlobId;
 use crate::mailbox::{EntryId, MailboxId};
@@ -47,7 +47,7 @@ impl Run<'_> {
     /// Says what is going to be added.
     pub(super) fn intend<'a>(
         &self,
-        adds: impl Iterator<Item = (&'a (MailboxId, BaseName), Intent)>,
+        adds: impl Iterator<Item = (&'a Place, Intent)>,
     ) -> Result<(), BridgeError> {
         let mut notes = Notes::default();
         adds.for_each(|(place, intent)| self.ledger.put_intent(&mut notes, place, &intent));
