@@ -5,6 +5,7 @@
 //! a tree that is missing or holds no mailbox is an error, never "no messages". Writing is a pure
 //! [`ExportPlan`], then its plain application. No clock and no entropy: dates and tokens are passed in.
 
+mod adopt;
 mod apply;
 mod body_size;
 mod bridge;
@@ -12,6 +13,7 @@ mod export;
 mod file_name;
 mod folder_name;
 mod from_line;
+mod intake;
 mod keywords;
 mod list;
 mod listing;
@@ -29,6 +31,7 @@ pub use bridge::{
 };
 pub use export::{ExportMailbox, ExportMessage, ExportNote, ExportPlan, PlanError};
 pub use file_name::{BaseName, FileName, FileNameError, Letters};
+pub use intake::Intake;
 pub use keywords::KeywordTable;
 pub use list::{LineError, LineProblem};
 pub use mbox::{Mbox, MboxDialect, MboxError, MboxMessage};

@@ -37,7 +37,7 @@ use crate::uid::{AccountError, Block, Event, TableError};
 
 pub use contacts::Contact;
 pub use history::{Act, Conflicts, Decision, Deed, Happened, Kind, Story, Told};
-pub use import::{ImportMessage, ImportReport, Importer};
+pub use import::{ImportMessage, ImportReport, Importer, Unmet};
 pub use link::{Link, LinkError, LinkEvent, Stay};
 pub use members::{Invitation, Peer};
 pub use ops::{Added, Appended, NewMessage, Relocated, RelocatedMessage, Stored, StoredMessage};

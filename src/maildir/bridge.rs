@@ -64,6 +64,14 @@ pub enum BridgeError {
         /// The directory.
         root: PathBuf,
     },
+    /// Nobody can tell yet which files are new.
+    #[error("{files} files of mailbox {mailbox:?} may be messages whose bodies have not arrived")]
+    Undecided {
+        /// The mailbox.
+        mailbox: MailboxName,
+        /// Files that are no message that is here.
+        files: u64,
+    },
     /// A path must not change its meaning with the directory a program is started in.
     #[error("{} is not an absolute path", root.display())]
     Relative {

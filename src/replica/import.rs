@@ -31,12 +31,25 @@ pub struct ImportReport {
     pub bytes: u64,
     /// Messages that are here already.
     pub known: u64,
+    /// Those of them whose files another program altered.
+    pub altered: u64,
     /// Messages that were expunged here, and are not brought back.
     pub expunged: u64,
     /// Bodies that were owed and are here now.
     pub bodies: u64,
     /// Whether the folder's UIDs and UIDVALIDITY are kept.
     pub adopts_uids: bool,
+}
+
+/// A message that is in the mailbox and has not been met in the folder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unmet {
+    /// Its body.
+    pub body: BlobId,
+    /// The body's size in bytes.
+    pub size: u64,
+    /// Whether the body is here.
+    pub here: bool,
 }
 
 /// Imports one folder. Messages are given in the order of the folder, since equal bodies are told apart by their order; the
@@ -48,12 +61,14 @@ pub struct Importer<'a> {
     before: Vec<MailboxId>,
     name: MailboxName,
     /// How many messages with a body are visible in the mailbox already and have not been met.
-    present: BTreeMap<BlobId, u32>,
+    present: BTreeMap<BlobId, Present>,
     met: BTreeMap<BlobId, u32>,
     adopted: Option<(UidValidity, u32)>,
     again: bool,
     dry: bool,
     exists: bool,
+    /// Whether nothing was ever in the mailbox.
+    first: bool,
     waiting: Vec<Imported>,
     /// Messages that were expunged here and come back as messages of their own.
     again_here: Vec<Message>,
@@ -65,6 +80,13 @@ pub struct Importer<'a> {
     report: ImportReport,
     /// The index as of the last write.
     snapshot: Option<Snapshot>,
+}
+
+/// Equal messages of the mailbox.
+#[derive(Clone, Copy, Default)]
+struct Present {
+    left: u32,
+    size: u64,
 }
 
 /// Bodies that are gathered before they are written together.
@@ -91,8 +113,9 @@ impl Replica {
         let mut present = BTreeMap::new();
         if found.is_some() {
             for entry in view.entries_of(mailbox)? {
-                if let Some((blob, _, _)) = view.entry(entry)? {
-                    *present.entry(blob).or_default() += 1;
+                if let Some((blob, size, _)) = view.entry(entry)? {
+                    let present: &mut Present = present.entry(blob).or_default();
+                    (present.left, present.size) = (present.left + 1, size);
                 }
             }
         }
@@ -102,6 +125,9 @@ impl Replica {
         let adopted = adopt
             .filter(|(validity, next)| may_adopt(shown.as_ref(), before.is_empty(), *validity, *next))
             .map(|(validity, next)| (validity, next.saturating_sub(1)));
+        let first = present.is_empty()
+            && before.iter().all(|before| *before == mailbox)
+            && shown.is_none_or(|shown| shown.uid_next == 1);
         Ok(Importer {
             replica: self,
             mailbox,
@@ -113,6 +139,7 @@ impl Replica {
             again,
             dry,
             exists: found.is_some(),
+            first,
             waiting: Vec::new(),
             again_here: Vec::new(),
             seen: 0,
@@ -134,6 +161,47 @@ impl Importer<'_> {
     /// Whether the mailbox was there before.
     pub fn existed(&self) -> bool {
         self.exists
+    }
+
+    /// The replica that is imported into.
+    pub fn replica(&self) -> &Replica {
+        self.replica
+    }
+
+    /// Whether nothing was ever in the mailbox, so that every message of the folder is new.
+    pub fn is_first(&self) -> bool {
+        self.first
+    }
+
+    /// Whether a message with this body, given next, would be one that is here, or was expunged here.
+    pub fn knows(&mut self, body: BlobId) -> Result<bool, ReplicaError> {
+        if self.present.get(&body).is_some_and(|present| present.left > 0) {
+            return Ok(true);
+        }
+        let occurrence = self.met.get(&body).copied().unwrap_or(0);
+        Ok(self.imported_before(body, occurrence)?.is_some())
+    }
+
+    /// The messages of the mailbox that have not been met.
+    pub fn unmet(&self) -> Result<Vec<Unmet>, ReplicaError> {
+        let mut unmet = Vec::new();
+        for (body, present) in &self.present {
+            let here = self.replica.0.handle.bodies().contains_sized(*body, present.size)?;
+            let one = Unmet { body: *body, size: present.size, here };
+            unmet.extend(std::iter::repeat_n(one, present.left as usize));
+        }
+        Ok(unmet)
+    }
+
+    /// The folder has this message of the mailbox with other bytes, because another program altered its file.
+    pub fn meet_altered(&mut self, unmet: &Unmet) {
+        if let Some(present) = self.present.get_mut(&unmet.body) {
+            present.left = present.left.saturating_sub(1);
+        }
+        *self.met.entry(unmet.body).or_default() += 1;
+        self.seen += 1;
+        self.report.known += 1;
+        self.report.altered += 1;
     }
 
     /// Takes a message. Its body is streamed: a mebibyte of it is in memory at most, and 4 MiB of small ones that wait to be
@@ -212,23 +280,11 @@ impl Importer<'_> {
             *met += 1;
             *met - 1
         };
-        if let Some(left) = self.present.get_mut(&blob).filter(|left| **left > 0) {
-            *left -= 1;
+        if let Some(present) = self.present.get_mut(&blob).filter(|present| present.left > 0) {
+            present.left -= 1;
             return Ok((true, self.meet(blob, held)));
         }
-        if self.snapshot.is_none() {
-            self.snapshot = Some(self.replica.view()?);
-        }
-        let snapshot = self.snapshot.as_ref().expect("it was just taken");
-        let mut known = None;
-        for mailbox in self.before.iter().chain([&self.mailbox]) {
-            let entry = snapshot.view().entry(Pack::imported_id(*mailbox, &blob, occurrence))?;
-            known = match (known, entry) {
-                (Some((_, _, Some(visible))), _) => Some((blob, size, Some(visible))),
-                (known, None) => known,
-                (_, entry) => entry,
-            };
-        }
+        let known = self.imported_before(blob, occurrence)?;
         let imported = Imported {
             message: Message {
                 blob,
@@ -240,17 +296,17 @@ impl Importer<'_> {
             uid: message.uid,
         };
         match known {
-            Some((_, _, Some(_))) => {
+            Some(true) => {
                 // It was moved to another mailbox here.
                 return Ok((true, self.meet(blob, held)));
             }
-            Some((_, _, None)) if !self.again => {
+            Some(false) if !self.again => {
                 self.report.expunged += 1;
                 return Ok((false, held));
             }
-            Some((_, _, None)) if self.dry => {}
+            Some(false) if self.dry => {}
             // Its imported id is spent: it comes back as a message of its own.
-            Some((_, _, None)) => self.again_here.push(imported.message),
+            Some(false) => self.again_here.push(imported.message),
             None => self.waiting.push(imported),
         }
         // Adopted UIDs come into force all at once, and with them where they end.
@@ -260,6 +316,20 @@ impl Importer<'_> {
         self.report.imported += 1;
         self.report.bytes += size;
         Ok((true, held))
+    }
+
+    /// Whether the message that an import of this body made is visible; nothing if none was made.
+    fn imported_before(&mut self, blob: BlobId, occurrence: u32) -> Result<Option<bool>, ReplicaError> {
+        if self.snapshot.is_none() {
+            self.snapshot = Some(self.replica.view()?);
+        }
+        let snapshot = self.snapshot.as_ref().expect("it was just taken");
+        let mut visible = None;
+        for mailbox in self.before.iter().chain([&self.mailbox]) {
+            let entry = snapshot.view().entry(Pack::imported_id(*mailbox, &blob, occurrence))?;
+            visible = visible.max(entry.map(|(_, _, mailbox)| mailbox.is_some()));
+        }
+        Ok(visible)
     }
 
     /// A message is here already, and its body perhaps too.

@@ -1,6 +1,6 @@
 //! The first meeting of a Maildir and a replica, and the end of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -12,9 +12,8 @@ use super::folders::{inode, sync};
 use super::ledger::{self, Attachment, FileRow, FolderRow, Ledger, Notes, UidLists};
 use super::{Brake, BridgeError, Maildirs, Progress};
 use crate::blob::BlobId;
-use crate::mailbox::{EntryId, MailboxId, Pack};
-use crate::maildir::scan::{self, Folder, FoundMessage, SkipReason, Skipped};
-use crate::replica::{ImportMessage, ReplicaError};
+use crate::mailbox::{EntryId, Keyword, MailboxId, Pack};
+use crate::maildir::scan::{self, Folder, Skipped};
 
 /// The file in an attached Maildir that says which attachment it is.
 const MARKER: &str = ".postmerge";
@@ -28,6 +27,8 @@ pub struct Attached {
     pub bytes: u64,
     /// Messages that both had.
     pub known: u64,
+    /// Those of them whose files another program altered. They stay as they are.
+    pub altered: u64,
     /// Files whose messages were expunged from the account before: they are left alone.
     pub expunged: u64,
     /// Mailboxes whose UIDs were adopted.
@@ -151,31 +152,23 @@ impl Meeting<'_> {
         let replica = &self.maildirs.replica;
         let adopt = folder.uidlist.as_ref().map(|list| (list.validity, list.next.value()));
         let mut importer = replica.import(&folder.name, adopt, false, self.dry_run)?;
-        let mut files: Vec<(&FoundMessage, BlobId)> = Vec::with_capacity(folder.messages.len());
-        for message in &folder.messages {
-            let (internal_date, uid) = (message.internal_date, message.uid);
-            let found = ImportMessage { internal_date, keywords: message.keywords.clone(), uid };
-            let taken = match folder.open(message) {
-                Ok(body) => importer.add(found, body),
-                Err(source) => Err(ReplicaError::Source { source }),
-            };
-            match taken {
-                Ok(blob) => files.push((message, blob)),
-                Err(ReplicaError::Source { source }) => {
-                    let (path, reason) = (message.path.clone(), SkipReason::Io(source));
-                    attached.skipped.push(Skipped { path, reason });
-                }
-                Err(error) => return Err(error.into()),
-            }
-            self.done.messages += 1;
-            self.done.bytes += message.size;
-            (self.progress)(self.done);
+        let intake = {
+            let (done, progress) = (&mut self.done, &mut self.progress);
+            folder.take_in(&mut importer, &mut |size| {
+                (done.messages, done.bytes) = (done.messages + 1, done.bytes + size);
+                progress(*done);
+            })?
+        };
+        attached.skipped.extend(intake.skipped);
+        if intake.undecided > 0 {
+            return Err(BridgeError::Undecided { mailbox: folder.name.clone(), files: intake.undecided });
         }
         let made = !importer.existed();
         let report = importer.finish()?;
         attached.imported += report.imported;
         attached.bytes += report.bytes;
         attached.known += report.known;
+        attached.altered += report.altered;
         attached.expunged += report.expunged;
         attached.adopted += u64::from(report.adopts_uids);
         if self.dry_run {
@@ -184,7 +177,7 @@ impl Meeting<'_> {
         if made && folder.subscribed.unwrap_or(true) && replica.snapshot()?.find(&folder.name)?.is_some() {
             replica.set_subscribed(&folder.name, true)?;
         }
-        self.pair(root, folder, &files, notes)
+        self.pair(root, folder, &intake.taken, notes)
     }
 
     /// Notes which file is which message.
@@ -192,7 +185,7 @@ impl Meeting<'_> {
         &self,
         root: &Path,
         folder: &Folder,
-        files: &[(&FoundMessage, BlobId)],
+        files: &BTreeMap<usize, BlobId>,
         notes: &mut Notes,
     ) -> Result<(), BridgeError> {
         let snapshot = self.maildirs.replica.snapshot()?;
@@ -210,7 +203,8 @@ impl Meeting<'_> {
         }
         let homes = snapshot.incarnations(&folder.name)?;
         let mut met: BTreeMap<BlobId, u32> = BTreeMap::new();
-        for (message, blob) in files {
+        for (index, blob) in files {
+            let message = &folder.messages[*index];
             let occurrence = met.entry(*blob).or_default();
             let imported = |home: &MailboxId| Pack::imported_id(*home, blob, *occurrence);
             let imported: Vec<EntryId> = homes.iter().map(imported).collect();
@@ -233,9 +227,22 @@ impl Meeting<'_> {
                     found
                 }
             };
-            let row = FileRow { entry, keywords: message.keywords.clone() };
+            let located = entry.map(|entry| snapshot.locate(entry)).transpose()?.flatten();
+            let keywords = match located {
+                Some(located) => both_had(&message.keywords, &located.keywords),
+                None => message.keywords.clone(),
+            };
+            let row = FileRow { entry, keywords };
             self.ledger.put_file(notes, mailbox, &message.base, &row);
         }
         Ok(())
     }
+}
+
+/// What two that never met are taken to have agreed on, so that marks of both are kept, except `\Deleted`, which both must
+/// have: as if both had been in step before they were set.
+fn both_had(disk: &BTreeSet<Keyword>, replica: &BTreeSet<Keyword>) -> BTreeSet<Keyword> {
+    let mut both: BTreeSet<Keyword> = disk.intersection(replica).cloned().collect();
+    both.extend(disk.union(replica).filter(|keyword| **keyword == Keyword::deleted()).cloned());
+    both
 }
