@@ -31,7 +31,7 @@ pub use bridge::{
 };
 pub use export::{ExportMailbox, ExportMessage, ExportNote, ExportPlan, PlanError};
 pub use file_name::{BaseName, FileName, FileNameError, Letters};
-pub use intake::Intake;
+pub use intake::{Intake, Taken};
 pub use keywords::KeywordTable;
 pub use list::{LineError, LineProblem};
 pub use mbox::{Mbox, MboxDialect, MboxError, MboxMessage};

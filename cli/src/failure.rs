@@ -186,6 +186,9 @@ fn bridge(error: &BridgeError) -> (Option<String>, Code) {
             "name the directory that holds cur and new, or a directory of such directories; for a new Maildir make these first: \
              mkdir -p DIR/cur DIR/new DIR/tmp"
         }
+        BridgeError::Undecided { .. } => {
+            "`postmerge sync` fetches them; files that are messages with other bytes are then recognised, and not added again"
+        }
         BridgeError::Write { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
             "make room there; what was done so far is safe, and the next run goes on"
         }

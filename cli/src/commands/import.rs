@@ -1,7 +1,7 @@
 //! Takes in a Maildir tree or an mbox file.
 
 use std::cmp::Ordering;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
@@ -43,13 +43,17 @@ pub(crate) struct Import {
 
 /// What became of one mailbox.
 #[derive(Serialize)]
-struct Row {
+pub(super) struct Row {
     mailbox: String,
-    imported: u64,
+    pub(super) imported: u64,
     bytes: u64,
     known: u64,
+    /// Those of them whose files another program altered.
+    pub(super) altered: u64,
     expunged: u64,
-    bodies: u64,
+    pub(super) bodies: u64,
+    /// Files that may be messages whose bodies are not here: left for later.
+    undecided: u64,
     adopts_uids: bool,
     uids: &'static str,
 }
@@ -81,7 +85,7 @@ impl Import {
         let how = How { again: self.again, dry_run: self.dry_run };
         let meta = std::fs::metadata(&source).with_context(|| format!("cannot read {}", source.display()))?;
         let outcome = if meta.is_dir() {
-            tree(&cx.replica, &source, self.mailbox.as_ref(), how, &mut cx.progress)?
+            tree(&cx.replica, &source, self.mailbox.as_ref(), how, None, &mut cx.progress)?
         } else {
             self.mbox(cx, &source, meta.len(), how)?
         };
@@ -92,6 +96,13 @@ impl Import {
         }
         for skip in &outcome.skipped {
             writeln!(cx.err, "skipped {}: {}", skip.path.display(), skip.reason)?;
+        }
+        if outcome.undecided() > 0 {
+            let files = text::count(outcome.undecided(), "file");
+            writeln!(
+                cx.err,
+                "{files} may be messages whose bodies have not arrived; `postmerge sync`, then import again"
+            )?;
         }
         Ok(outcome.code())
     }
@@ -144,15 +155,20 @@ fn sent(header: &[u8]) -> Option<i64> {
     Some(mail_parser::MessageParser::new().parse_headers(header)?.date()?.to_timestamp())
 }
 
-/// Imports every folder of a tree: its INBOX as `into` and the others below that, if it is given.
+/// Imports every folder of a tree: its INBOX as `into` and the others below that, if it is given. Only those mailboxes, if some
+/// are named.
 pub(super) fn tree(
     replica: &Replica,
     root: &Path,
     into: Option<&MailboxName>,
     how: How,
+    only: Option<&BTreeSet<String>>,
     progress: &mut Sink,
 ) -> anyhow::Result<Outcome> {
     let mut scan = maildir::scan(root)?;
+    if into.is_none() {
+        scan.follow_names(replica)?;
+    }
     if let Some(into) = into {
         for folder in &mut scan.folders {
             let name =
@@ -161,6 +177,9 @@ pub(super) fn tree(
             folder.name =
                 name.parse().with_context(|| format!("{name:?} cannot be the name of a mailbox"))?;
         }
+    }
+    if let Some(only) = only {
+        scan.folders.retain(|folder| only.contains(folder.name.as_str()));
     }
     let skipped = scan.skipped.into_iter();
     let skipped = skipped.map(|skip| Skip { path: skip.path, reason: skip.reason.to_string() }).collect();
@@ -191,21 +210,9 @@ fn one_folder(
     let adopt = folder.uidlist.as_ref().map(|list| (list.validity, list.next.value()));
     let mut importer = replica.import(&folder.name, adopt, how.again, how.dry_run)?;
     let uids = fate(replica, &importer, adopt)?;
-    for message in &folder.messages {
-        let (internal_date, uid) = (message.internal_date, message.uid);
-        let found = ImportMessage { internal_date, keywords: message.keywords.clone(), uid };
-        let taken = match folder.open(message) {
-            Ok(body) => importer.add(found, body),
-            Err(source) => Err(ReplicaError::Source { source }),
-        };
-        match taken {
-            Err(ReplicaError::Source { source }) => {
-                skipped.push(Skip { path: message.path.clone(), reason: source.to_string() });
-            }
-            taken => drop(taken?),
-        }
-        done(message.size);
-    }
+    let intake = folder.take_in(&mut importer, done)?;
+    let skips = intake.skipped.into_iter();
+    skipped.extend(skips.map(|skip| Skip { path: skip.path, reason: skip.reason.to_string() }));
     if !folder.settled {
         let reason = "changed while it was read; import again to be sure that nothing was missed".to_owned();
         skipped.push(Skip { path: folder.dir.clone(), reason });
@@ -217,7 +224,7 @@ fn one_folder(
         replica.set_subscribed(&folder.name, true)?;
     }
     let uids = if report.adopts_uids && replica.role()? == Role::Server { "adopted" } else { uids };
-    Ok(row(&folder.name, report, uids))
+    Ok(Row { undecided: intake.undecided, ..row(&folder.name, report, uids) })
 }
 
 /// What happens to the folder's UIDs if they are not adopted.
@@ -242,13 +249,30 @@ fn fate(
 }
 
 fn row(name: &MailboxName, report: ImportReport, uids: &'static str) -> Row {
-    let ImportReport { imported, bytes, known, expunged, bodies, adopts_uids } = report;
-    Row { mailbox: name.to_string(), imported, bytes, known, expunged, bodies, adopts_uids, uids }
+    let ImportReport { imported, bytes, known, altered, expunged, bodies, adopts_uids } = report;
+    let (mailbox, undecided) = (name.to_string(), 0);
+    Row { mailbox, imported, bytes, known, altered, expunged, bodies, undecided, adopts_uids, uids }
 }
 
 impl Outcome {
     pub(super) fn code(&self) -> Code {
-        Code::partly_if(!self.skipped.is_empty())
+        Code::partly_if(self.skipped_some() || self.undecided() > 0)
+    }
+
+    /// Whether something cannot be a message, or could not be read.
+    pub(super) fn skipped_some(&self) -> bool {
+        !self.skipped.is_empty()
+    }
+
+    /// Files about which nothing can be said before more bodies are here.
+    pub(super) fn undecided(&self) -> u64 {
+        self.sum(|row| row.undecided)
+    }
+
+    /// Where they are.
+    pub(super) fn undecided_mailboxes(&self) -> BTreeSet<String> {
+        let rows = self.mailboxes.iter().filter(|row| row.undecided > 0);
+        rows.map(|row| row.mailbox.clone()).collect()
     }
 
     /// Lists on standard error what was left alone.
@@ -288,9 +312,8 @@ impl Outcome {
         Ok(())
     }
 
-    /// Messages and bodies that came in, over all mailboxes.
-    pub(super) fn totals(&self) -> BTreeMap<&'static str, u64> {
-        let sum = |of: fn(&Row) -> u64| self.mailboxes.iter().map(of).sum();
-        [("imported", sum(|row| row.imported)), ("bodies", sum(|row| row.bodies))].into()
+    /// One of the numbers, over all mailboxes.
+    pub(super) fn sum(&self, of: fn(&Row) -> u64) -> u64 {
+        self.mailboxes.iter().map(of).sum()
     }
 }

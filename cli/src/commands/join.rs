@@ -1,4 +1,4 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use anyhow::Context as _;
@@ -14,7 +14,7 @@ use crate::context::Code;
 use crate::failure::{Failure, Usage, advice_on};
 use crate::paths::Setup;
 use crate::progress::{self, Sink, Step};
-use crate::text::{a, count, date};
+use crate::text::{a, count, date, size};
 use crate::{control, endpoint};
 
 /// Joins an account with a ticket, and does the first sync. If it is cut off, run it again.
@@ -22,7 +22,8 @@ use crate::{control, endpoint};
 pub(crate) struct Join {
     /// The ticket; `-` reads it from standard input.
     ticket: String,
-    /// Takes the bodies from a Maildir that holds the same mail, and adds what only it holds.
+    /// Takes the bodies from a Maildir that holds the same mail, and adds what only it holds. A Maildir of mbsync or OfflineIMAP
+    /// does too.
     #[arg(long, value_name = "MAILDIR")]
     adopt: Option<PathBuf>,
     /// Pairs and learns what there is; bodies come with the first sync.
@@ -85,28 +86,11 @@ impl Join {
         }
         let mut code = Code::DONE;
         if let Some(root) = adopt {
-            let how = How { again: false, dry_run: false };
-            let outcome = import::tree(&replica, &root, None, how, &mut sink)?;
-            outcome.complain();
-            let totals = outcome.totals();
-            let (bodies, new) = (count(totals["bodies"], "message"), count(totals["imported"], "message"));
-            eprintln!("took the bodies of {bodies} from {}, and {new} that only it held", root.display());
-            code = outcome.code();
-            if !self.no_sync {
-                let mut meter = Meter::default();
-                let mut progress = |_: &Member, event: &LinkEvent| meter.take(event, &mut sink);
-                for done in setup.runtime.block_on(node.sync(&mut progress)) {
-                    let Err(error) = done.result else { continue };
-                    sink(Step::End);
-                    // It has joined and has taken what was here; any peer that answers passes that on.
-                    let error =
-                        anyhow::Error::from(error).context(format!("cannot sync with {}", done.member.name));
-                    Failure::of(&error, "join").print(&mut std::io::stderr());
-                    if done.member.replica == ticket.inviter {
-                        code = Code::PARTLY;
-                    }
-                }
-            }
+            let mut sync = |sink: &mut Sink| match self.no_sync {
+                true => (true, (0, 0)),
+                false => sync(setup, &node, &ticket, sink),
+            };
+            code = adopt_from(&replica, &root, &mut sync, &mut sink)?;
         }
         sink(Step::End);
         let (account, status) = (replica.account(), replica.status()?);
@@ -130,6 +114,67 @@ impl Join {
         }
         Ok(text.parse::<Ticket>()?)
     }
+}
+
+/// Takes from a Maildir what it has, has the rest fetched, and adds what only the Maildir has: where a program altered files,
+/// that can be told from the bodies alone.
+fn adopt_from(
+    replica: &Replica,
+    root: &Path,
+    sync: &mut dyn FnMut(&mut Sink) -> (bool, (u64, u64)),
+    sink: &mut Sink,
+) -> anyhow::Result<Code> {
+    let how = How { again: false, dry_run: false };
+    let first = import::tree(replica, root, None, how, None, sink)?;
+    first.complain();
+    eprintln!("took the bodies of {} from {}", count(first.sum(|row| row.bodies), "message"), root.display());
+    let (mut all, (fetched, bytes)) = sync(sink);
+    if fetched > 0 {
+        eprintln!("fetched the bodies of {}, {}", count(fetched, "message"), size(bytes));
+    }
+    let mut new = first.sum(|row| row.imported);
+    let (mut altered, mut undecided) = (first.sum(|row| row.altered), 0);
+    let left = first.undecided_mailboxes();
+    if !left.is_empty() {
+        let second = import::tree(replica, root, None, how, Some(&left), sink)?;
+        let late = second.sum(|row| row.imported);
+        (new, altered, undecided) = (new + late, altered + second.sum(|row| row.altered), second.undecided());
+        if late > 0 {
+            all &= sync(sink).0;
+        }
+    }
+    if new > 0 {
+        eprintln!("added {} that only {} held", count(new, "message"), root.display());
+    }
+    if altered > 0 {
+        eprintln!(
+            "{} of known messages were altered by another program, and stay as they are",
+            count(altered, "file")
+        );
+    }
+    if undecided > 0 {
+        let files = count(undecided, "file");
+        eprintln!("{files} may be messages whose bodies have not arrived, and were not added");
+    }
+    eprintln!("`postmerge maildir attach {}` keeps it in step from now on", root.display());
+    Ok(Code::partly_if(!all || undecided > 0 || first.skipped_some()))
+}
+
+/// Syncs with every peer. Gives whether the inviter was among them, and how many bodies came with how many bytes.
+fn sync(setup: &Setup, node: &Node, ticket: &Ticket, sink: &mut Sink) -> (bool, (u64, u64)) {
+    let (mut met, mut meter) = (true, Meter::default());
+    let mut progress = |_: &Member, event: &LinkEvent| meter.take(event, sink);
+    let all = setup.runtime.block_on(node.sync(&mut progress));
+    for done in all {
+        let Err(error) = done.result else { continue };
+        sink(Step::End);
+        // It has joined and has taken what was here; any peer that answers passes that on.
+        let error = anyhow::Error::from(error).context(format!("cannot sync with {}", done.member.name));
+        Failure::of(&error, "join").print(&mut std::io::stderr());
+        met &= done.member.replica != ticket.inviter;
+    }
+    sink(Step::End);
+    (met, meter.came)
 }
 
 /// Seconds since 1970.
@@ -168,11 +213,14 @@ fn is_final(error: &NodeError) -> bool {
 #[derive(Default)]
 pub(super) struct Meter {
     total: Option<(u64, u64)>,
+    /// Bodies that came, and their bytes.
+    came: (u64, u64),
 }
 
 impl Meter {
     pub(super) fn take(&mut self, event: &LinkEvent, sink: &mut Sink) {
         let LinkEvent::Bodies { count, bytes, left, left_bytes } = *event else { return };
+        self.came = (self.came.0 + count, self.came.1 + bytes);
         let before = (left + count, left_bytes + bytes);
         let total = match self.total {
             Some(total) if total.0 >= before.0 && total.1 >= before.1 => total,

@@ -109,6 +109,7 @@ fn attach(
             "imported": met.imported,
             "bytes": met.bytes,
             "known": met.known,
+            "altered": met.altered,
             "expunged": met.expunged,
             "adopted": met.adopted,
             "skipped": skipped,
@@ -119,6 +120,13 @@ fn attach(
         writeln!(cx.out, "{}: {would}taken in: {messages}, {bytes}; known: {}", root.display(), met.known)?;
         if met.adopted > 0 {
             writeln!(cx.out, "the UIDs of {} {would}kept", count(met.adopted, "mailbox"))?;
+        }
+        if met.altered > 0 {
+            let files = count(met.altered, "file");
+            writeln!(
+                cx.out,
+                "{files} of messages that are known: altered by another program, {would}left as they are"
+            )?;
         }
         if met.expunged > 0 {
             let files = count(met.expunged, "file");

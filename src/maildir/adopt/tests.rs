@@ -38,7 +38,11 @@ fn what_was_added_is_taken_back() {
     let open = b"Subject: a\n\n--b\n\ntext\n";
     assert_eq!(candidates(b"Subject: a\n\n--b\n\ntext\n--b--\n").last().unwrap(), open);
     assert_eq!(candidates(b"X-TUID: a\nSubject: a\n\n--b\n\ntext\n--b--").last().unwrap(), open);
-    assert!(candidates(b"Subject: a\n\n--\n").iter().all(|candidate| candidate.ends_with(b"--\n") || candidate.ends_with(b"--\r\n")));
+    assert!(
+        candidates(b"Subject: a\n\n--\n")
+            .iter()
+            .all(|candidate| candidate.ends_with(b"--\n") || candidate.ends_with(b"--\r\n"))
+    );
 }
 
 #[test]
@@ -68,7 +72,8 @@ fn a_large_file_is_read_in_pieces() {
 #[test]
 fn what_differs_in_space_and_stamps_has_one_form() {
     let form = |bytes: &[u8]| Form::of(bytes).unwrap();
-    let original = form(b"Subject:  a\r\n b\r\nX-Nil:\r\nStatus: RO\r\n\r\n--b\r\none\rtwo \r=\r\nthree\r\r\n");
+    let original =
+        form(b"Subject:  a\r\n b\r\nX-Nil:\r\nStatus: RO\r\n\r\n--b\r\none\rtwo \r=\r\nthree\r\r\n");
     for same in [
         // mbsync
         &b"Subject:  a\n b\nX-Nil:\nStatus: RO\nX-TUID: x\n\n--b\nonetwo =\nthree\n"[..],

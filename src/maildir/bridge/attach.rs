@@ -13,6 +13,7 @@ use super::ledger::{self, Attachment, FileRow, FolderRow, Ledger, Notes, UidList
 use super::{Brake, BridgeError, Maildirs, Progress};
 use crate::blob::BlobId;
 use crate::mailbox::{EntryId, Keyword, MailboxId, Pack};
+use crate::maildir::intake::Taken;
 use crate::maildir::scan::{self, Folder, Skipped};
 
 /// The file in an attached Maildir that says which attachment it is.
@@ -57,7 +58,8 @@ impl Maildirs {
         if root.join(MARKER).symlink_metadata().is_ok() {
             return Err(BridgeError::Attached { root: root.into(), here: false });
         }
-        let scan = scan::scan(root)?;
+        let mut scan = scan::scan(root)?;
+        scan.follow_names(&self.replica)?;
         let (id, mut notes) = ledger::next_id(&self.shelf)?;
         let ledger = Ledger::new(self.shelf.clone(), id);
         let mut attached = Attached { skipped: scan.skipped, ..Attached::default() };
@@ -185,7 +187,7 @@ impl Meeting<'_> {
         &self,
         root: &Path,
         folder: &Folder,
-        files: &BTreeMap<usize, BlobId>,
+        files: &BTreeMap<usize, Taken>,
         notes: &mut Notes,
     ) -> Result<(), BridgeError> {
         let snapshot = self.maildirs.replica.snapshot()?;
@@ -203,7 +205,7 @@ impl Meeting<'_> {
         }
         let homes = snapshot.incarnations(&folder.name)?;
         let mut met: BTreeMap<BlobId, u32> = BTreeMap::new();
-        for (index, blob) in files {
+        for (index, Taken { body: blob, file }) in files {
             let message = &folder.messages[*index];
             let occurrence = met.entry(*blob).or_default();
             let imported = |home: &MailboxId| Pack::imported_id(*home, blob, *occurrence);
@@ -232,7 +234,7 @@ impl Meeting<'_> {
                 Some(located) => both_had(&message.keywords, &located.keywords),
                 None => message.keywords.clone(),
             };
-            let row = FileRow { entry, keywords };
+            let row = FileRow { entry, keywords, altered: Some(*file).filter(|file| file != blob) };
             self.ledger.put_file(notes, mailbox, &message.base, &row);
         }
         Ok(())

@@ -39,6 +39,17 @@ pub(super) struct Case {
     pub(super) body: Option<Body>,
 }
 
+impl Case {
+    /// The name of the file's bytes, if they are not the message's.
+    pub(super) fn altered(&self) -> Option<BlobId> {
+        match (&self.body, &self.located) {
+            (Some(body), Some(at)) => Some(body.blob).filter(|blob| *blob != at.blob),
+            (Some(_), None) => None,
+            (None, _) => self.base.as_ref().and_then(|(_, row)| row.altered),
+        }
+    }
+}
+
 /// What was read of a file that nobody knew.
 #[derive(Clone, Debug)]
 pub(super) struct Body {
@@ -381,9 +392,10 @@ impl Run<'_> {
         let mut unfiled: BTreeMap<(MailboxId, BlobId), Vec<EntryId>> = BTreeMap::new();
         for (entry, case) in &known {
             let Some(located) = &case.located else { continue };
+            let bytes = case.altered().unwrap_or(located.blob);
             match (&case.base, &case.disk, located.place) {
-                (Some(_), None, Some(_)) => lost.entry(located.blob).or_default().push(*entry),
-                (Some(_), None, None) => expunged.entry(located.blob).or_default().push(*entry),
+                (Some(_), None, Some(_)) => lost.entry(bytes).or_default().push(*entry),
+                (Some(_), None, None) => expunged.entry(bytes).or_default().push(*entry),
                 (None, None, Some((mailbox, _))) => {
                     unfiled.entry((mailbox, located.blob)).or_default().push(*entry);
                 }

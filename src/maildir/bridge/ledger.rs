@@ -77,6 +77,9 @@ pub(super) struct FileRow {
     pub(super) entry: Option<EntryId>,
     /// What its name said.
     pub(super) keywords: BTreeSet<Keyword>,
+    /// The name of the file's bytes, if they are not the message's: another program altered them before the Maildir was
+    /// attached. By it the file is found again wherever it goes.
+    pub(super) altered: Option<BlobId>,
 }
 
 /// A file of a folder.
@@ -353,6 +356,7 @@ impl FileRow {
     fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(32);
         out.extend(self.entry.map_or([0; 16], |entry| *entry.as_bytes()));
+        put_bytes(&mut out, self.altered.as_ref().map_or(&[], |altered| altered.as_bytes()));
         put_keywords(&mut out, &self.keywords);
         out
     }
@@ -361,7 +365,12 @@ impl FileRow {
         let mut reader = Reader(bytes);
         let entry = reader.array::<16>()?;
         let entry = Some(EntryId::from_bytes(entry)).filter(|_| entry != [0; 16]);
+        let altered = match reader.number()? {
+            0 => None,
+            32 => Some(BlobId::from_bytes(reader.array()?)),
+            _ => return None,
+        };
         let keywords = keywords(&mut reader)?;
-        Some(FileRow { entry, keywords })
+        Some(FileRow { entry, keywords, altered })
     }
 }

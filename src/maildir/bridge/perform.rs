@@ -133,7 +133,7 @@ impl Run<'_> {
                 if let Some(((mailbox, base), row)) = &case.base {
                     self.ledger.remove_file(notes, *mailbox, base, row.entry);
                 }
-                let row = FileRow { entry: Some(added.entry), keywords: case.said };
+                let row = FileRow { entry: Some(added.entry), keywords: case.said, altered: None };
                 self.ledger.put_file(notes, place.0, &place.1, &row);
                 self.ledger.remove_intent(notes, &place);
                 report.into_replica.added += 1;
@@ -188,10 +188,11 @@ impl Run<'_> {
         dirty: &mut Dirty,
         report: &mut Report,
     ) -> Result<(), BridgeError> {
+        let altered = case.altered();
         let Case { entry, base, disk, said, located, on_disk, .. } = case;
         let old = base.as_ref().map(|(place, row)| (place.clone(), row.entry));
         let now: Option<(Place, FileRow)> = match on_disk {
-            DiskStep::Nothing => disk.map(|place| (place, FileRow { entry, keywords: said })),
+            DiskStep::Nothing => disk.map(|place| (place, FileRow { entry, keywords: said, altered })),
             DiskStep::Forget => None,
             DiskStep::Remove => {
                 let Some(place) = disk else { return Ok(()) };
@@ -212,7 +213,9 @@ impl Run<'_> {
                 };
                 match placed {
                     Outcome::Done((base, keywords)) => {
-                        Some(((state.mailbox, base), FileRow { entry: Some(entry), keywords }))
+                        // One that was written now has the message's bytes.
+                        let altered = altered.filter(|_| disk.is_some());
+                        Some(((state.mailbox, base), FileRow { entry: Some(entry), keywords, altered }))
                     }
                     Outcome::Changed => {
                         let at = disk.map_or(state.mailbox, |place| place.0);
