@@ -87,7 +87,7 @@ impl Join {
         let mut code = Code::DONE;
         if let Some(root) = adopt {
             let mut sync = |sink: &mut Sink| match self.no_sync {
-                true => (true, (0, 0)),
+                true => true,
                 false => sync(setup, &node, &ticket, sink),
             };
             code = adopt_from(&replica, &root, &mut sync, &mut sink)?;
@@ -121,16 +121,20 @@ impl Join {
 fn adopt_from(
     replica: &Replica,
     root: &Path,
-    sync: &mut dyn FnMut(&mut Sink) -> (bool, (u64, u64)),
+    sync: &mut dyn FnMut(&mut Sink) -> bool,
     sink: &mut Sink,
 ) -> anyhow::Result<Code> {
     let how = How { again: false, dry_run: false };
     let first = import::tree(replica, root, None, how, None, sink)?;
     first.complain();
     eprintln!("took the bodies of {} from {}", count(first.sum(|row| row.bodies), "message"), root.display());
-    let (mut all, (fetched, bytes)) = sync(sink);
-    if fetched > 0 {
-        eprintln!("fetched the bodies of {}, {}", count(fetched, "message"), size(bytes));
+    let owed = || replica.status().map(|status| (status.owed_bodies, status.owed_bytes));
+    let before = owed()?;
+    let mut all = sync(sink);
+    let after = owed()?;
+    let fetched = (before.0.saturating_sub(after.0), before.1.saturating_sub(after.1));
+    if fetched.0 > 0 {
+        eprintln!("fetched the bodies of {}, {}", count(fetched.0, "message"), size(fetched.1));
     }
     let mut new = first.sum(|row| row.imported);
     let (mut altered, mut undecided) = (first.sum(|row| row.altered), 0);
@@ -140,7 +144,7 @@ fn adopt_from(
         let late = second.sum(|row| row.imported);
         (new, altered, undecided) = (new + late, altered + second.sum(|row| row.altered), second.undecided());
         if late > 0 {
-            all &= sync(sink).0;
+            all &= sync(sink);
         }
     }
     if new > 0 {
@@ -160,8 +164,8 @@ fn adopt_from(
     Ok(Code::partly_if(!all || undecided > 0 || first.skipped_some()))
 }
 
-/// Syncs with every peer. Gives whether the inviter was among them, and how many bodies came with how many bytes.
-fn sync(setup: &Setup, node: &Node, ticket: &Ticket, sink: &mut Sink) -> (bool, (u64, u64)) {
+/// Syncs with every peer. Whether the inviter was among those that answered.
+fn sync(setup: &Setup, node: &Node, ticket: &Ticket, sink: &mut Sink) -> bool {
     let (mut met, mut meter) = (true, Meter::default());
     let mut progress = |_: &Member, event: &LinkEvent| meter.take(event, sink);
     let all = setup.runtime.block_on(node.sync(&mut progress));
@@ -174,7 +178,7 @@ fn sync(setup: &Setup, node: &Node, ticket: &Ticket, sink: &mut Sink) -> (bool, 
         met &= done.member.replica != ticket.inviter;
     }
     sink(Step::End);
-    (met, meter.came)
+    met
 }
 
 /// Seconds since 1970.
@@ -213,14 +217,11 @@ fn is_final(error: &NodeError) -> bool {
 #[derive(Default)]
 pub(super) struct Meter {
     total: Option<(u64, u64)>,
-    /// Bodies that came, and their bytes.
-    came: (u64, u64),
 }
 
 impl Meter {
     pub(super) fn take(&mut self, event: &LinkEvent, sink: &mut Sink) {
         let LinkEvent::Bodies { count, bytes, left, left_bytes } = *event else { return };
-        self.came = (self.came.0 + count, self.came.1 + bytes);
         let before = (left + count, left_bytes + bytes);
         let total = match self.total {
             Some(total) if total.0 >= before.0 && total.1 >= before.1 => total,

@@ -4,6 +4,7 @@
 //! `cargo test -p postmerge-cli --test clients -- --ignored`, with `dovecot-imapd`, `isync`, `offlineimap3`,
 //! `python3` and `thunderbird` installed.
 
+mod adopt;
 #[path = "../../../imap/tests/support/dovecot.rs"]
 mod daemon;
 mod imap;

@@ -138,7 +138,8 @@ impl Program {
         self.home.path().join("config")
     }
 
-    fn mail(&self) -> PathBuf {
+    /// Where its Maildirs are.
+    pub(crate) fn mail(&self) -> PathBuf {
         self.home.path().join("mail")
     }
 
@@ -184,7 +185,7 @@ fn offlineimap(program: &Program) -> String {
 }
 
 /// Whether a file lies in `cur` or `new`, where only messages do.
-fn is_message(path: &Path) -> bool {
+pub(crate) fn is_message(path: &Path) -> bool {
     let dir = path.parent().and_then(Path::file_name);
     let name = path.file_name().unwrap().to_str().unwrap();
     dir.is_some_and(|dir| dir == "cur" || dir == "new") && !name.starts_with('.')

@@ -24,7 +24,11 @@ enum Daemon {
 impl Server {
     /// A Dovecot without mail.
     pub(crate) fn dovecot() -> Server {
-        let daemon = Dovecot::start(&std::env::temp_dir(), "");
+        Server::of(Dovecot::start(&std::env::temp_dir(), ""))
+    }
+
+    /// What a Dovecot serves.
+    pub(crate) fn of(daemon: Dovecot) -> Server {
         let address = daemon.address();
         Server { address, user: "tester", password: PASSWORD, _daemon: Daemon::Dovecot { _daemon: daemon } }
     }

@@ -197,10 +197,10 @@ impl Meeting<'_> {
         let inode = inode(&folder.dir).unwrap_or(0);
         let row = FolderRow { dir, name: folder.name.clone(), inode, stamp: None, modseq: None };
         self.ledger.put_folder(notes, mailbox, &row);
-        let mut here: BTreeMap<BlobId, Vec<EntryId>> = BTreeMap::new();
+        let mut here: BTreeMap<BlobId, Vec<(EntryId, BTreeSet<Keyword>)>> = BTreeMap::new();
         for entry in snapshot.entries(mailbox)? {
             if let Some(located) = snapshot.locate(entry)? {
-                here.entry(located.blob).or_default().push(entry);
+                here.entry(located.blob).or_default().push((entry, system(&located.keywords)));
             }
         }
         let homes = snapshot.incarnations(&folder.name)?;
@@ -214,8 +214,12 @@ impl Meeting<'_> {
             let waiting = here.get_mut(blob).filter(|entries| !entries.is_empty());
             let entry = match waiting {
                 Some(entries) => {
-                    let own = entries.iter().position(|entry| imported.contains(entry)).unwrap_or(0);
-                    Some(entries.swap_remove(own))
+                    // Of equal ones that with the same flags, else the one that was imported in this place.
+                    let flags = system(&message.keywords);
+                    let same = entries.iter().position(|(_, keywords)| *keywords == flags);
+                    let own = || entries.iter().position(|(entry, _)| imported.contains(entry));
+                    let at = same.or_else(own).unwrap_or(0);
+                    Some(entries.swap_remove(at).0)
                 }
                 None => {
                     let mut found = None;
@@ -239,6 +243,11 @@ impl Meeting<'_> {
         }
         Ok(())
     }
+}
+
+/// The flags that every Maildir can say.
+fn system(keywords: &BTreeSet<Keyword>) -> BTreeSet<Keyword> {
+    keywords.iter().filter(|keyword| keyword.as_str().starts_with('\\')).cloned().collect()
 }
 
 /// What two that never met are taken to have agreed on, so that marks of both are kept, except `\Deleted`, which both must
