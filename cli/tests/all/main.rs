@@ -1,5 +1,6 @@
 //! The program from end to end: its own binary, real processes, sockets and signals, and nothing else.
 
+mod adopted;
 mod alone;
 mod delivered;
 mod dovecot;
