@@ -140,13 +140,17 @@ fn an_altered_file_is_found_again_wherever_it_goes() {
         fs::rename(world.path("laptop").join(from), world.path("laptop/.Other/cur").join(to)).unwrap();
     }
     world.ok("b", &["sync"]);
-    // Once more, and back: what was remembered goes with the file.
-    fs::rename(world.path("laptop/.Other/cur/x.1:2,S"), world.path("laptop/cur/y.1:2,S")).unwrap();
+    // It is renamed from here, and goes back: what was remembered goes with the file.
+    let lost = world.json("b", &["messages", "Other", "--json"]);
+    let lost = lost.as_array().unwrap().iter().find(|row| row["size"] == LOST.len()).unwrap();
+    world.ok("b", &["flag", "Other", &lost["uid"].to_string(), "+\\Answered"]);
+    world.ok("b", &["sync"]);
+    fs::rename(world.path("laptop/.Other/cur/x.1:2,RS"), world.path("laptop/cur/y.1:2,RS")).unwrap();
     world.ok("b", &["sync"]);
     let after = entries();
     assert!(before.keys().eq(after.keys()), "{before:?} {after:?}");
     assert_eq!(after.values().filter(|name| *name == "Other").count(), 2);
     assert_eq!(world.json("b", &["messages", "Other", "--json"]).as_array().unwrap().len(), 2);
-    assert_eq!(fs::read_to_string(world.path("laptop/cur/y.1:2,S")).unwrap(), stamped(LOST));
+    assert_eq!(fs::read_to_string(world.path("laptop/cur/y.1:2,RS")).unwrap(), stamped(LOST));
     assert_eq!(serve.stop(), Some(0));
 }

@@ -416,7 +416,7 @@ impl Run<'_> {
                     && mailbox != place.0
                 {
                     // It was written where the message is, and moved since.
-                    let row = FileRow { entry: case.entry, keywords: said.clone() };
+                    let row = FileRow { entry: case.entry, keywords: said.clone(), altered: None };
                     case.base = Some(((mailbox, place.1.clone()), row));
                 }
                 (case.disk, case.said) = (Some(place), said);

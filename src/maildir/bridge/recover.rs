@@ -36,7 +36,7 @@ impl Run<'_> {
                 // One that is elsewhere by now was moved at the replica since.
                 let here = entries.iter().position(|(_, mailbox)| *mailbox == Some(place.0));
                 let (entry, _) = entries.swap_remove(here.unwrap_or(0));
-                let row = FileRow { entry: Some(entry), keywords: intent.keywords };
+                let row = FileRow { entry: Some(entry), keywords: intent.keywords, altered: None };
                 self.ledger.put_file(&mut notes, place.0, &place.1, &row);
             }
             self.ledger.remove_intent(&mut notes, &place);
