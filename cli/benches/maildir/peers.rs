@@ -148,13 +148,22 @@ impl Account {
 
     fn doveadm(&self) -> Command {
         let mut command = Command::new("doveadm");
-        command.arg("-c").arg(&self.conf).env("USER", "u").env("HOME", &self.home);
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        command
+            .arg("-c")
+            .arg(&self.conf)
+            .env_clear()
+            .env("PATH", path)
+            .env("USER", "u")
+            .env("HOME", &self.home);
         command
     }
 
     /// The same for a shell.
     fn line(&self, wire: &str) -> String {
-        format!("env USER=u HOME={} {wire} doveadm -c {}", self.home.display(), self.conf.display())
+        // Nothing else: doveadm hands its own configuration down in the environment.
+        let (home, conf) = (self.home.display(), self.conf.display());
+        format!("env -i PATH=\"$PATH\" USER=u HOME={home} {wire} doveadm -c {conf}")
     }
 
     /// Lets Dovecot see all mail, as a server in use has.

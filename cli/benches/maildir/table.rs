@@ -41,6 +41,8 @@ pub(crate) enum Goal {
 }
 
 struct Row {
+    /// What it says more about, if it begins with a dash.
+    of: &'static str,
     what: &'static str,
     unit: Unit,
     goal: Goal,
@@ -66,6 +68,8 @@ pub(crate) struct Table {
     rows: Vec<Row>,
     who: Vec<String>,
     notes: Vec<String>,
+    /// The last figure that did not begin with a dash.
+    of: &'static str,
 }
 
 impl Table {
@@ -75,11 +79,15 @@ impl Table {
         if !self.who.iter().any(|known| known == who) {
             self.who.push(who.to_owned());
         }
-        let row = match self.rows.iter_mut().position(|row| row.what == what) {
-            Some(at) => &mut self.rows[at],
-            None => self.rows.push_mut(Row { what, unit, goal, figures: BTreeMap::new() }),
-        };
-        row.figures.insert(who.to_owned(), figure);
+        if !what.starts_with('–') {
+            self.of = what;
+        }
+        let of = self.of;
+        let at = self.rows.iter().position(|row| (row.of, row.what) == (of, what)).unwrap_or_else(|| {
+            self.rows.push(Row { of, what, unit, goal, figures: BTreeMap::new() });
+            self.rows.len() - 1
+        });
+        self.rows[at].figures.insert(who.to_owned(), figure);
     }
 
     pub(crate) fn note(&mut self, note: String) {
