@@ -15,7 +15,7 @@ use postmerge::replica::Replica;
 use serde_json::{Value, json};
 
 use crate::config::Config;
-use crate::context::Code;
+use crate::context::{Code, Context};
 use crate::progress::{Sink, Step};
 use crate::text::{count, size};
 
@@ -112,6 +112,18 @@ pub(crate) fn run(
     let report = maildirs.run(attachment.id, how, &SystemTime::now, &mut tell);
     sink(Step::End);
     report
+}
+
+/// Brings every attached Maildir in step with what the replica has now.
+pub(crate) fn run_all(cx: &mut Context<'_>, dry_run: bool) -> anyhow::Result<Vec<(Attachment, Report)>> {
+    let Some(maildirs) = cx.hub.known()? else { return Ok(Vec::new()) };
+    let how = How { dry_run, ..cx.hub.how() };
+    let mut reports = Vec::new();
+    for attachment in maildirs.list()? {
+        let report = run(&maildirs, &attachment, how, &mut cx.progress)?;
+        reports.push((attachment, report));
+    }
+    Ok(reports)
 }
 
 /// What two runs over one Maildir came to.

@@ -45,7 +45,7 @@ use crate::bridge::Hub;
 use crate::context::{Code, Context};
 use crate::failure::Usage;
 use crate::paths::Setup;
-use crate::{control, progress};
+use crate::{control, imap, progress};
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
@@ -202,7 +202,10 @@ fn on_replica(command: &Command, setup: &Setup, patience: Duration) -> anyhow::R
             opened => break opened?,
         }
     };
-    postmerge_imap::summarize_arrivals(&replica);
+    // An import comes before the first user.
+    if matches!(command, Command::Import(_)) || imap::has_users(setup) {
+        postmerge_imap::summarize_arrivals(&replica);
+    }
     if replica.peers()?.is_empty() {
         let path = setup.store.clone();
         let what = "the join that was begun here did not come to its end; run it again";

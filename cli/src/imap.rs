@@ -48,6 +48,12 @@ impl Listen {
     }
 }
 
+/// Whether somebody may look at mail here with a mail client. Else summaries of bodies need not be made as they arrive, a fifth of
+/// what it takes to store a body; who becomes a user later gets them from `serve`, which makes what is missing.
+pub(crate) fn has_users(setup: &Setup) -> bool {
+    setup.users.exists()
+}
+
 /// IMAP, being served.
 pub(crate) struct Imap {
     server: Arc<Server>,

@@ -308,6 +308,11 @@ impl BodyStore {
         }
     }
 
+    /// Where a small body lies: who reads many in this order inflates each bundle once.
+    pub(crate) fn place(&self, id: BlobId) -> Result<Option<impl Ord + use<>>, StoreError> {
+        Ok(self.locate(id)?.map(|location| (location.segment, location.offset)))
+    }
+
     /// Whether the body is here.
     pub fn contains(&self, id: BlobId) -> Result<bool, StoreError> {
         Ok(self.locate(id)?.is_some() || large::path(&self.0.dir, id).exists())

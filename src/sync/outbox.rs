@@ -7,7 +7,9 @@ use super::frame::Frame;
 /// Frames in three queues: control, changes, bodies. A frame that was begun is finished first.
 #[derive(Default)]
 pub(super) struct Outbox {
-    begun: VecDeque<u8>,
+    begun: Vec<u8>,
+    /// How much of it was sent.
+    sent: usize,
     control: VecDeque<Vec<u8>>,
     changes: VecDeque<Vec<u8>>,
     bodies: VecDeque<Vec<u8>>,
@@ -34,8 +36,8 @@ impl Outbox {
 
     /// Sends `frame` after what was begun, and nothing else.
     pub(super) fn only(&mut self, frame: &Frame) {
-        let begun = std::mem::take(&mut self.begun);
-        *self = Outbox { begun, last: Some(frame.encode()), ..Outbox::default() };
+        let (begun, sent) = (std::mem::take(&mut self.begun), self.sent);
+        *self = Outbox { begun, sent, last: Some(frame.encode()), ..Outbox::default() };
     }
 
     /// Sends what was begun and the control frames that wait, then `frame`, and nothing else.
@@ -59,7 +61,7 @@ impl Outbox {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.begun.is_empty()
+        self.sent == self.begun.len()
             && self.control.is_empty()
             && self.changes.is_empty()
             && self.bodies.is_empty()
@@ -71,7 +73,7 @@ impl Outbox {
         let mut out: Vec<u8> = Vec::new();
         let mut with_body = false;
         while out.len() < max {
-            if self.begun.is_empty() {
+            if self.sent == self.begun.len() {
                 let urgent = self.control.pop_front().or_else(|| self.changes.pop_front());
                 let next = match urgent {
                     Some(frame) => frame,
@@ -87,10 +89,12 @@ impl Outbox {
                         },
                     },
                 };
-                self.begun = next.into();
+                (self.begun, self.sent) = (next, 0);
             }
-            let take = self.begun.len().min(max - out.len());
-            out.extend(self.begun.drain(..take));
+            let left = &self.begun[self.sent..];
+            let take = left.len().min(max - out.len());
+            out.extend_from_slice(&left[..take]);
+            self.sent += take;
         }
         (!out.is_empty()).then_some(out)
     }

@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
-use notify::{RecommendedWatcher, RecursiveMode, Watcher};
+use notify::event::{AccessKind, AccessMode};
+use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use postmerge::maildir::{Attachment, BridgeError, How, Maildirs, Report};
 use postmerge::replica::{Replica, Subscription};
 
@@ -74,7 +75,12 @@ impl Watch {
             attachment: attachment.clone(),
             how,
             state: Arc::clone(&state),
-            watcher: notify::recommended_watcher(move |_| hint()).ok(),
+            watcher: notify::recommended_watcher(move |event| {
+                if !only_reads(&event) {
+                    hint();
+                }
+            })
+            .ok(),
             watched: BTreeSet::new(),
             failed: 0,
         };
@@ -102,6 +108,12 @@ fn hinter(wake: &SyncSender<Wake>) -> impl Fn() + Clone + Send + Sync + 'static 
     move || match wake.try_send(Wake::Hint) {
         Ok(()) | Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {}
     }
+}
+
+/// Whether somebody only read. A run does so itself: taken for a hint, that would lead to the next run, without end.
+fn only_reads(event: &notify::Result<notify::Event>) -> bool {
+    let written = EventKind::Access(AccessKind::Close(AccessMode::Write));
+    event.as_ref().is_ok_and(|event| event.kind.is_access() && event.kind != written && !event.need_rescan())
 }
 
 struct Keeper {
@@ -215,5 +227,32 @@ impl Keeper {
                 AFTER_ERROR.saturating_mul(1 << self.failed.min(6)).min(RESCAN)
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use notify::event::{CreateKind, Flag, ModifyKind, RenameMode};
+    use notify::{Error, Event};
+
+    use super::*;
+
+    #[test]
+    fn what_a_run_does_itself_is_no_hint() {
+        let of = |kind| Ok(Event::new(kind));
+        let reads =
+            [AccessKind::Open(AccessMode::Any), AccessKind::Read, AccessKind::Close(AccessMode::Read)];
+        assert!(reads.into_iter().all(|read| only_reads(&of(EventKind::Access(read)))));
+        for kind in [
+            EventKind::Access(AccessKind::Close(AccessMode::Write)),
+            EventKind::Create(CreateKind::File),
+            EventKind::Modify(ModifyKind::Name(RenameMode::To)),
+            EventKind::Other,
+        ] {
+            assert!(!only_reads(&of(kind)), "{kind:?}");
+        }
+        // What the system had no room for may have been anything.
+        let lost = Event::new(EventKind::Access(AccessKind::Read)).set_flag(Flag::Rescan);
+        assert!(!only_reads(&Ok(lost)) && !only_reads(&Err(Error::generic("lost"))));
     }
 }

@@ -15,7 +15,7 @@ use crate::failure::{Failure, Usage, advice_on};
 use crate::paths::Setup;
 use crate::progress::{self, Sink, Step};
 use crate::text::{a, count, date, size};
-use crate::{control, endpoint};
+use crate::{control, endpoint, imap};
 
 /// Joins an account with a ticket, and does the first sync. If it is cut off, run it again.
 #[derive(Args)]
@@ -68,7 +68,9 @@ impl Join {
         let fresh = !setup.store.join("STORE").exists();
         let replica = Replica::prepare_join(&setup.store, setup.state(), &ticket);
         let replica = replica.map_err(|error| occupied(error, setup))?;
-        postmerge_imap::summarize_arrivals(&replica);
+        if imap::has_users(setup) {
+            postmerge_imap::summarize_arrivals(&replica);
+        }
         let key = endpoint::read_or_make_key(&setup.store, self.share_endpoint.as_deref())?;
         let node = Node::new(replica.clone(), endpoint::unlisted(&key, &setup.runtime)?);
         let bodies = adopt.is_none() && !self.no_sync;

@@ -18,7 +18,7 @@ use crate::context::{Code, Serving};
 use crate::control::{self, Control};
 use crate::endpoint;
 use crate::failure::{advice, advice_on};
-use crate::imap::{Imap, Listen};
+use crate::imap::{self, Imap, Listen};
 use crate::lmtp::{self, Lmtp};
 use crate::metrics::{Metrics, Sources};
 use crate::paths::Setup;
@@ -212,7 +212,9 @@ struct Hosted {
 impl Hosted {
     fn open(setup: Setup, endpoint: Option<&Endpoint>) -> anyhow::Result<Hosted> {
         let replica = open(&setup)?;
-        postmerge_imap::summarize_arrivals(&replica);
+        if imap::has_users(&setup) {
+            postmerge_imap::summarize_arrivals(&replica);
+        }
         let node = endpoint.map(|endpoint| Node::new(replica.clone(), endpoint.clone()));
         let hub = Hub::new(replica.clone(), setup.store.clone(), &setup.config.now());
         Ok(Hosted { setup, replica, node, hub })

@@ -8,18 +8,40 @@ use postmerge::sync::Side;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::runtime::Handle;
 
+use crate::bridge;
 use crate::context::{Code, Context};
+use crate::failure::Failure;
 
-/// Answers one peer on standard input and output, as in `ssh host postmerge stdio`.
+/// Answers one peer on standard input and output, as in `ssh host postmerge stdio`, and brings attached Maildirs in step before
+/// and after.
 #[derive(Args)]
 pub(crate) struct Stdio {}
 
 impl Stdio {
     pub(crate) fn run(&self, cx: &mut Context<'_>) -> anyhow::Result<Code> {
         let input = std::mem::replace(&mut cx.input, Box::new(std::io::empty()));
+        let before = maildirs(cx)?;
         converse(&cx.setup.runtime, &cx.replica, None, input, &mut cx.out)?;
-        Ok(Code::DONE)
+        let after = maildirs(cx)?;
+        Ok(if before == Code::DONE { after } else { before })
     }
+}
+
+/// Brings Maildirs in step. Standard output belongs to the conversation, which a Maildir that fails does not hold up: the peer may
+/// well be one that has what this one lacks.
+fn maildirs(cx: &mut Context<'_>) -> anyhow::Result<Code> {
+    let reports = match bridge::run_all(cx, false) {
+        Ok(reports) => reports,
+        Err(error) => {
+            Failure::of(&error, "stdio").print(&mut cx.err);
+            return Ok(Code::PARTLY);
+        }
+    };
+    for (attachment, report) in &reports {
+        let (_, warnings) = bridge::as_lines(attachment, report, false);
+        warnings.iter().try_for_each(|line| writeln!(cx.err, "{line}"))?;
+    }
+    Ok(Code::partly_if(reports.iter().any(|(_, report)| bridge::code(report) != Code::DONE)))
 }
 
 /// Bytes between the pipes and the conversation.

@@ -1,7 +1,7 @@
 use std::process::{Command as Process, Stdio};
 
 use clap::Args;
-use postmerge::maildir::{Attachment, How, Report};
+use postmerge::maildir::{Attachment, Report};
 use postmerge::member::Member;
 use postmerge::replica::LinkEvent;
 use serde::Serialize;
@@ -42,7 +42,7 @@ struct Row {
 
 impl Sync {
     pub(crate) fn run(&self, cx: &mut Context<'_>) -> anyhow::Result<Code> {
-        let before = self.maildirs(cx, self.dry_run)?;
+        let before = bridge::run_all(cx, self.dry_run)?;
         let peers = cx
             .replica
             .peers()?
@@ -58,7 +58,7 @@ impl Sync {
         let maildirs = match self.dry_run {
             true => before,
             false => {
-                let after = self.maildirs(cx, false)?.into_iter().map(|(_, report)| report);
+                let after = bridge::run_all(cx, false)?.into_iter().map(|(_, report)| report);
                 let both = before.into_iter().zip(after);
                 both.map(|((attachment, first), second)| (attachment, bridge::joined(first, second)))
                     .collect()
@@ -72,18 +72,6 @@ impl Sync {
             (0, _, false) => Code::FAILED,
             (synced, all, false) => Code::partly_if(left || synced < all),
         })
-    }
-
-    /// Brings every Maildir in step with what the replica has now.
-    fn maildirs(&self, cx: &mut Context<'_>, dry_run: bool) -> anyhow::Result<Vec<(Attachment, Report)>> {
-        let Some(maildirs) = cx.hub.known()? else { return Ok(Vec::new()) };
-        let how = How { dry_run, ..cx.hub.how() };
-        let mut reports = Vec::new();
-        for attachment in maildirs.list()? {
-            let report = bridge::run(&maildirs, &attachment, how, &mut cx.progress)?;
-            reports.push((attachment, report));
-        }
-        Ok(reports)
     }
 
     fn tell(

@@ -85,6 +85,25 @@ fn one_shot_brings_both_maildirs_in_step() {
 }
 
 #[test]
+fn who_answers_on_pipes_brings_its_own_maildir_in_step_too() {
+    let world = World::new();
+    let (a, b, serve) = pair(&world);
+    assert_eq!(serve.stop(), Some(0));
+    let through = format!("{} --store {} stdio", env!("CARGO_BIN_EXE_postmerge"), world.path("a").display());
+    deliver(&a, "3.three.h", "three");
+    deliver(&b, "4.four.h", "four");
+    world.ok("b", &["sync", "--via", &through]);
+    assert!(mail(&b).contains("  Subject: three"), "looked at before the conversation");
+    assert_eq!(mail(&a), mail(&b), "written after it");
+    // A Maildir that is not mounted is told of, and holds up nobody.
+    fs::rename(&a, world.path("aside")).unwrap();
+    deliver(&b, "5.five.h", "five");
+    let done = world.run("b", &["sync", "--via", &through]);
+    assert!(done.code == 0 && done.err.contains("is it mounted?"), "{done:?}");
+    assert_eq!(world.json("a", &["messages", "INBOX", "--json"]).as_array().unwrap().len(), 4);
+}
+
+#[test]
 fn daemons_keep_both_maildirs_in_step_as_things_happen() {
     let world = World::new();
     let (a, b, serve_a) = pair(&world);

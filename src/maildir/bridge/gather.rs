@@ -48,6 +48,12 @@ impl Case {
             (None, _) => self.base.as_ref().and_then(|(_, row)| row.altered),
         }
     }
+
+    /// The body of a file that is to be written.
+    pub(super) fn writes(&self) -> Option<BlobId> {
+        let writes = self.disk.is_none() && matches!(self.on_disk, DiskStep::Place(_));
+        self.located.as_ref().filter(|_| writes).map(|located| located.blob)
+    }
 }
 
 /// What was read of a file that nobody knew.
@@ -164,6 +170,17 @@ impl Run<'_> {
         let entries: Vec<EntryId> = entries.into_iter().collect();
         self.recover(&entries, snapshot)?;
         self.queue.entries = entries;
+        if self.queue.entries.len() > ROUND_ENTRIES {
+            // Else each round would inflate nearly every bundle, for the few of its bodies that it writes.
+            let locate =
+                |entry: &EntryId| Some((*entry, snapshot.locate(*entry).transpose()?.map(|at| at.blob)));
+            let located: Vec<_> = self.queue.entries.iter().filter_map(locate).collect();
+            let mut blobs = BTreeMap::new();
+            for (entry, blob) in located {
+                blobs.insert(entry, blob?);
+            }
+            self.replica.sort_for_reading(&mut self.queue.entries, |entry| blobs.get(entry).copied())?;
+        }
         Ok(())
     }
 

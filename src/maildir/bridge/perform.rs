@@ -26,9 +26,10 @@ impl Run<'_> {
         let mut notes = Notes::default();
         let cases = std::mem::take(&mut plan.cases);
         let cases = self.edit_replica(cases, &mut plan, report)?;
-        let (adds, cases): (Vec<Case>, Vec<Case>) =
+        let (adds, mut cases): (Vec<Case>, Vec<Case>) =
             cases.into_iter().partition(|case| case.on_replica == ReplicaStep::Add);
         self.add(adds, &mut plan, &mut notes, report)?;
+        self.replica.sort_for_reading(&mut cases, Case::writes)?;
         let mut dirty = Dirty::new();
         for case in cases {
             self.on_disk(case, &mut plan, &mut notes, &mut dirty, report)?;
