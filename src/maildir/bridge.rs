@@ -65,11 +65,11 @@ pub enum BridgeError {
         root: PathBuf,
     },
     /// Nobody can tell yet which files are new.
-    #[error("{files} files of mailbox {mailbox:?} may be messages whose bodies have not arrived")]
+    #[error("{files} files, the first in mailbox {mailbox:?}, may be messages whose bodies have not arrived")]
     Undecided {
-        /// The mailbox.
+        /// The first mailbox with such files.
         mailbox: MailboxName,
-        /// Files that are no message that is here.
+        /// Files that are no message whose body is here, in all mailboxes.
         files: u64,
     },
     /// A path must not change its meaning with the directory a program is started in.

@@ -154,3 +154,16 @@ fn an_altered_file_is_found_again_wherever_it_goes() {
     assert_eq!(fs::read_to_string(world.path("laptop/cur/y.1:2,RS")).unwrap(), stamped(LOST));
     assert_eq!(serve.stop(), Some(0));
 }
+
+#[test]
+fn an_attach_that_cannot_decide_yet_keeps_the_bodies_that_the_files_gave() {
+    let world = World::new();
+    let (serve, ticket) = start(&world);
+    world.ok("b", &["join", &ticket, "--no-sync"]);
+    assert_eq!(world.status("b", "owed_bodies"), 4);
+    world
+        .run("b", &["maildir", "attach", "laptop"])
+        .fails(1, "4 files, the first in mailbox \"INBOX\", may be messages");
+    assert_eq!(world.status("b", "owed_bodies"), 3);
+    assert_eq!(serve.stop(), Some(0));
+}

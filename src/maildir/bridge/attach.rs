@@ -12,7 +12,7 @@ use super::folders::{inode, sync};
 use super::ledger::{self, Attachment, FileRow, FolderRow, Ledger, Notes, UidLists};
 use super::{Brake, BridgeError, Maildirs, Progress};
 use crate::blob::BlobId;
-use crate::mailbox::{EntryId, Keyword, MailboxId, Pack};
+use crate::mailbox::{EntryId, Keyword, MailboxId, MailboxName, Pack};
 use crate::maildir::intake::Taken;
 use crate::maildir::scan::{self, Folder, Skipped};
 
@@ -63,10 +63,20 @@ impl Maildirs {
         let (id, mut notes) = ledger::next_id(&self.shelf)?;
         let ledger = Ledger::new(self.shelf.clone(), id);
         let mut attached = Attached { skipped: scan.skipped, ..Attached::default() };
-        let mut meeting =
-            Meeting { maildirs: self, ledger: &ledger, dry_run, done: Progress::default(), progress };
+        let mut meeting = Meeting {
+            maildirs: self,
+            ledger: &ledger,
+            dry_run,
+            done: Progress::default(),
+            undecided: None,
+            progress,
+        };
         for folder in &scan.folders {
             meeting.folder(root, folder, &mut attached, &mut notes)?;
+        }
+        // What bodies the files could give was taken by now, and need not be fetched.
+        if let Some((mailbox, files)) = meeting.undecided {
+            return Err(BridgeError::Undecided { mailbox, files });
         }
         if dry_run {
             return Ok((None, attached));
@@ -140,6 +150,8 @@ struct Meeting<'a> {
     ledger: &'a Ledger,
     dry_run: bool,
     done: Progress,
+    /// The first mailbox with files about which nothing could be decided, and how many there are in all.
+    undecided: Option<(MailboxName, u64)>,
     progress: &'a mut dyn FnMut(Progress),
 }
 
@@ -163,7 +175,7 @@ impl Meeting<'_> {
         };
         attached.skipped.extend(intake.skipped);
         if intake.undecided > 0 {
-            return Err(BridgeError::Undecided { mailbox: folder.name.clone(), files: intake.undecided });
+            self.undecided.get_or_insert((folder.name.clone(), 0)).1 += intake.undecided;
         }
         let made = !importer.existed();
         let report = importer.finish()?;
