@@ -486,3 +486,17 @@ fn a_replica_that_was_not_let_in_yet_does_nothing() {
     assert!(guest.history(9).unwrap().is_empty());
     guest.guest(&ticket, endpoint(2), MemberName::new("guest").unwrap()).unwrap();
 }
+
+#[test]
+fn bodies_can_be_read_in_the_order_in_which_they_lie() {
+    let home = Home::found(Role::Server);
+    // Each fills a bundle of its own.
+    let body = |n: u8| (0..200_000u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 24) as u8 ^ n).collect();
+    let bodies: Vec<Vec<u8>> = (0..6).map(body).collect();
+    let put = home.replica.put_bodies(bodies).unwrap();
+    let mut shuffled: Vec<Option<BlobId>> = [4, 1, 5, 0, 3, 2].map(|at| Some(put[at])).to_vec();
+    shuffled.insert(2, None);
+    home.replica.sort_for_reading(&mut shuffled, |blob| *blob).unwrap();
+    let expected: Vec<Option<BlobId>> = std::iter::once(None).chain(put.into_iter().map(Some)).collect();
+    assert_eq!(shuffled, expected);
+}
