@@ -122,7 +122,10 @@ impl Tree {
         let subs = fs::read_dir(&self.root).into_iter().flatten().flatten();
         let subs = subs.filter(|entry| entry.path().join("cur").is_dir());
         let mut names: Vec<String> = subs.filter_map(|entry| entry.file_name().into_string().ok()).collect();
-        names.push(String::new());
+        // muchsync's has none.
+        if self.root.join("cur").is_dir() {
+            names.push(String::new());
+        }
         names.sort();
         names
     }
