@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
 use postmerge::mailbox::Uid;
@@ -13,7 +14,7 @@ use postmerge::maildir::{
     BaseName, BridgeError, FileName, How, Maildirs, Report, UidEntry, UidList, UidLists,
 };
 use postmerge::member::Role;
-use postmerge::uid::Block;
+use postmerge::uid::{Block, Event};
 use tempfile::TempDir;
 
 use crate::pair::{Home, name};
@@ -221,6 +222,42 @@ fn what_dovecot_has_shown_is_claimed() {
     served.settle();
     served.agree();
     assert_eq!(served.uid("INBOX", "six"), 2051);
+}
+
+/// The account numbers others meanwhile, past what Dovecot gives out: that UID was shown and ends, so it must be on record.
+#[test]
+fn a_uid_that_dovecot_gave_out_too_late_is_burned() {
+    let served = Served::first(&["one"]);
+    served.deliver("INBOX", "two");
+    served.look("INBOX");
+    served.settle();
+    let burned: Arc<Mutex<Vec<u32>>> = Arc::default();
+    let heard = burned.clone();
+    let listening = served.home.replica.subscribe(move |events| {
+        for event in events {
+            if let Event::Burned { uid, .. } = event {
+                heard.lock().unwrap().push(uid.value());
+            }
+        }
+    });
+    served.home.append("INBOX", &body("direct"));
+    served.deliver("INBOX", "three");
+    assert_eq!(served.look("INBOX").last_key_value().unwrap().0, &2049);
+    served.settle();
+    served.agree();
+    assert!(burned.lock().unwrap().contains(&2049), "{burned:?}");
+    drop(listening);
+}
+
+#[test]
+fn a_uid_of_a_file_that_is_gone_is_spent() {
+    let served = Served::first(&["one"]);
+    served.deliver("INBOX", "two");
+    served.look("INBOX");
+    fs::remove_file(served.path("INBOX", "two")).unwrap();
+    served.settle();
+    served.agree();
+    assert_eq!(served.home.replica.mailbox(&name("INBOX")).unwrap().uid_next, 2049);
 }
 
 #[test]

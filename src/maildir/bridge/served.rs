@@ -479,7 +479,7 @@ impl Run<'_> {
             self.ledger.remove_file(notes, *at, base, row.entry);
         }
         // A file that moves has the bytes that it had.
-        let altered = case.base.as_ref().filter(|_| case.disk.is_some()).and_then(|(_, row)| row.altered);
+        let altered = case.altered().filter(|_| case.disk.is_some());
         let row = FileRow { entry: case.entry, keywords: prepared.said, altered };
         self.ledger.put_file(notes, mailbox, &prepared.base, &row);
         self.no_longer_waits(case.entry, notes);
