@@ -36,6 +36,7 @@ use crate::sync::Join;
 use crate::uid::{AccountError, Block, Event, TableError};
 
 pub use contacts::Contact;
+pub use entries::{Adopted, Adoption};
 pub use history::{Act, Conflicts, Decision, Deed, Happened, Kind, Story, Told};
 pub use import::{ImportMessage, ImportReport, Importer, Unmet};
 pub use link::{Link, LinkError, LinkEvent, Stay};

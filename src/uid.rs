@@ -21,7 +21,8 @@ mod validity;
 mod view;
 
 pub use account::{
-    Account, AccountError, EntryEdit, Fate, Grant, Imported, KeywordChange, UndoPart, Undone, Written,
+    Account, AccountError, Arrival, Assigned, Assignment, EntryEdit, Fate, Grant, Imported, KeywordChange,
+    UndoPart, Undone, Written,
 };
 pub use lane::{Block, Lane};
 pub use observer::PrivateUids;

@@ -16,9 +16,12 @@ mod files;
 mod folders;
 mod gather;
 mod ledger;
+mod lock;
 mod look;
 mod perform;
 mod recover;
+mod served;
+mod uids;
 
 use std::collections::BTreeSet;
 use std::io;
@@ -77,6 +80,12 @@ pub enum BridgeError {
     Relative {
         /// The path.
         root: PathBuf,
+    },
+    /// A Maildir that a Dovecot serves cannot be attached to this replica.
+    #[error("a Maildir that a Dovecot serves cannot be attached here: {why}")]
+    Dovecot {
+        /// Why, and what would help.
+        why: &'static str,
     },
     /// 65,535 Maildirs were attached to this replica, one after the other.
     #[error("no further Maildir can be attached to this replica")]

@@ -107,7 +107,7 @@ impl Core {
         })
     }
 
-    fn lane(&self) -> Option<Lane> {
+    pub(super) fn lane(&self) -> Option<Lane> {
         self.members.lane_of(self.identity.replica).filter(|_| self.role() == Role::Server)
     }
 

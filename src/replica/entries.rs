@@ -3,10 +3,41 @@
 use std::collections::BTreeSet;
 
 use super::read::Snapshot;
-use super::{Replica, ReplicaError, now};
-use crate::mailbox::{EntryId, MailboxId, MailboxName, ModSeq};
+use super::{NewMessage, Replica, ReplicaError, now};
+use crate::mailbox::{EntryId, MailboxId, MailboxName, ModSeq, Uid, UidValidity};
 use crate::store::Shelf;
-use crate::uid::{Account, EntryEdit, Located};
+use crate::uid::{Account, Arrival, Assigned, Assignment, Block, EntryEdit, Lane, Located};
+
+/// UIDs of a mailbox that a Dovecot has shown; see [`Assignment`].
+#[derive(Clone, Debug)]
+pub struct Adoption {
+    /// The mailbox.
+    pub mailbox: MailboxId,
+    /// Its UIDVALIDITY there.
+    pub uid_validity: UidValidity,
+    /// The UID before the UIDNEXT that it was told last.
+    pub base: u32,
+    /// The UID before its UIDNEXT now.
+    pub floor: u32,
+    /// The messages, UIDs ascending.
+    pub messages: Vec<(Uid, Adopted)>,
+}
+
+/// A message that a Dovecot gave a UID; see [`Arrival`].
+#[derive(Clone, Debug)]
+pub enum Adopted {
+    /// It is new to the account.
+    New(NewMessage),
+    /// It was moved there.
+    Moved {
+        /// The message.
+        entry: EntryId,
+        /// Where the caller saw it.
+        seen_in: MailboxId,
+    },
+    /// It is there already.
+    Here(EntryId),
+}
 
 impl Snapshot {
     /// A message by its entry; nothing for one that was never in the account. One look-up.
@@ -50,6 +81,45 @@ impl Replica {
             done.extend(self.change(|account, txn| account.edit(txn, now(), part))?);
         }
         Ok(done)
+    }
+
+    /// Which UIDs this server claims, and how many in a row; nothing if it claims none.
+    pub fn lane(&self) -> Result<Option<(Lane, Block)>, ReplicaError> {
+        self.with(|core| Ok(core.lane().zip(core.members.block())))
+    }
+
+    /// Takes over UIDs that a Dovecot has shown; see [`Account::adopt`]. Bodies of new messages must be here. One commit.
+    pub fn adopt(&self, adoption: Adoption) -> Result<Vec<Option<EntryId>>, ReplicaError> {
+        let time = now();
+        let Adoption { mailbox, uid_validity, base, floor, messages } = adoption;
+        let mut assigned = Vec::with_capacity(messages.len());
+        for (uid, adopted) in messages {
+            let arrival = match adopted {
+                Adopted::New(message) => {
+                    let message = self.arriving(vec![message], time)?.pop().expect("as many as were given");
+                    Arrival::New(message)
+                }
+                Adopted::Moved { entry, seen_in } => Arrival::Moved { entry, seen_in },
+                Adopted::Here(entry) => Arrival::Here(entry),
+            };
+            assigned.push(Assigned { uid, arrival });
+        }
+        let assignment = Assignment { mailbox, uid_validity, base, floor, messages: assigned };
+        self.change(|account, txn| account.adopt(txn, time, &assignment))
+    }
+
+    /// Makes a mailbox that a Dovecot has made and numbered; see [`Account::adopt_mailbox`].
+    pub fn adopt_mailbox(
+        &self,
+        name: &MailboxName,
+        validity: UidValidity,
+    ) -> Result<MailboxId, ReplicaError> {
+        self.change(|account, txn| account.adopt_mailbox(txn, now(), name, validity))
+    }
+
+    /// Gives a mailbox a UIDVALIDITY above one that a Dovecot has shown for it; see [`Account::raise_uid_validity`].
+    pub fn raise_uid_validity(&self, mailbox: MailboxId, above: UidValidity) -> Result<(), ReplicaError> {
+        self.change(|account, txn| Ok(((), account.raise_uid_validity(txn, now(), mailbox, above)?)))
     }
 
     /// Rows that an adapter keeps in the store's directory, for this machine alone; see [`Shelf`].

@@ -171,7 +171,11 @@ impl Replica {
         Ok(self.added(target, &entries, &blobs))
     }
 
-    fn arriving(&self, messages: Vec<NewMessage>, time: i64) -> Result<Vec<Message>, ReplicaError> {
+    pub(super) fn arriving(
+        &self,
+        messages: Vec<NewMessage>,
+        time: i64,
+    ) -> Result<Vec<Message>, ReplicaError> {
         let mut new = Vec::with_capacity(messages.len());
         for NewMessage { body, keywords, internal_date } in messages {
             let size = self.0.handle.bodies().size(body)?.ok_or(ReplicaError::Owed { blob: body })?;

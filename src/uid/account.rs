@@ -3,6 +3,7 @@
 //! Each operation writes one change (none, if nothing would change; several, if one would pass its limits), takes it into
 //! the index and hands it back. The caller commits changes and index together before anybody is told. After an error the account must be loaded again.
 
+mod adopt;
 mod edit;
 mod import;
 mod mailboxes;
@@ -24,6 +25,7 @@ use crate::mailbox::{
     UidValidity, Writer,
 };
 
+pub use adopt::{Arrival, Assigned, Assignment};
 pub use edit::{EntryEdit, Fate};
 pub use import::Imported;
 pub use messages::KeywordChange;

@@ -1,5 +1,7 @@
 //! Lanes: which UIDs a server may claim, so that two servers never give one number to two messages.
 
+use std::ops::Range;
+
 use crate::mailbox::Uid;
 
 /// The UIDs `u` with `u / block ≡ index (mod 2^bits)`. Lanes are halved by invitations and never reassigned,
@@ -28,6 +30,17 @@ impl Block {
     /// UIDs in a block.
     pub const fn size(self) -> u32 {
         self.0
+    }
+
+    /// The places in a block that postmerge claims. Of a block for a Dovecot it leaves the upper half, so that the two, who do
+    /// not ask each other, never give one number away twice.
+    fn own(self) -> Range<u32> {
+        0..if self == Block::DOVECOT { self.0 / 2 } else { self.0 }
+    }
+
+    /// The places that the server's Dovecot gives out; none where there must be no Dovecot.
+    fn dovecots(self) -> Range<u32> {
+        self.own().end..self.0
     }
 }
 
@@ -71,15 +84,28 @@ impl Lane {
         (self.index ^ other.index) & ((1 << shared) - 1) == 0
     }
 
-    /// The lane's first UID above `above`; nothing past the last 32-bit number.
+    /// The first UID above `above` that its server may claim; nothing past the last 32-bit number.
     pub fn next(self, above: u32, block: Block) -> Option<Uid> {
+        self.next_in(above, block, block.own())
+    }
+
+    /// The first UID above `above` that the server's Dovecot may give out. It gives out what follows without being asked, also
+    /// if the lane is halved meanwhile, so the number is one that stays with the server then.
+    pub fn next_for_dovecot(self, above: u32, block: Block) -> Option<Uid> {
+        let kept = self.split().map_or(self, |(kept, _)| kept);
+        Some(block.dovecots())
+            .filter(|part| !part.is_empty())
+            .and_then(|part| kept.next_in(above, block, part))
+    }
+
+    /// The first above `above` of those in a part of the lane's blocks.
+    fn next_in(self, above: u32, block: Block, part: Range<u32>) -> Option<Uid> {
         let candidate = above.checked_add(1)?;
-        let number = candidate / block.size();
+        let (number, place) = (candidate / block.size(), candidate % block.size());
+        let (number, place) = if place < part.end { (number, place) } else { (number + 1, 0) };
         let ahead = self.index.wrapping_sub(number) & ((1 << self.bits) - 1);
-        match ahead {
-            0 => Uid::new(candidate),
-            ahead => Uid::new(number.checked_add(ahead)?.checked_mul(block.size())?),
-        }
+        let place = if ahead == 0 { place.max(part.start) } else { part.start };
+        Uid::new(number.checked_add(ahead)?.checked_mul(block.size())?.checked_add(place)?)
     }
 }
 
@@ -111,5 +137,23 @@ mod tests {
         }
         assert_eq!(Lane::WHOLE.next(u32::MAX, Block::STANDARD), None);
         assert_eq!(b.next(u32::MAX - 1, Block::STANDARD).map(|u| u.value()), Some(u32::MAX));
+    }
+
+    #[test]
+    fn a_server_and_its_dovecot_share_no_uid_and_the_lane_may_be_halved_meanwhile() {
+        let block = Block::DOVECOT;
+        let (a, b) = Lane::WHOLE.split().unwrap();
+        for above in (0..40_000).step_by(31) {
+            for (lane, other) in [(a, b), (b, a)] {
+                let (own, dovecots) =
+                    (lane.next(above, block).unwrap(), lane.next_for_dovecot(above, block).unwrap());
+                assert!(own.value() > above && dovecots.value() > above);
+                assert!(own.value() % 4096 < 2048 && dovecots.value() % 4096 >= 2048, "{own} {dovecots}");
+                assert!(lane.owns(own, block) && !other.owns(dovecots, block));
+                assert!(lane.split().unwrap().0.owns(dovecots, block));
+                assert_eq!(lane.next_for_dovecot(dovecots.value() - 1, block), Some(dovecots));
+            }
+        }
+        assert_eq!(Lane::WHOLE.next_for_dovecot(0, Block::STANDARD), None);
     }
 }

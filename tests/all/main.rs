@@ -10,5 +10,6 @@ mod pair;
 mod quic;
 mod repair;
 mod rules;
+mod served;
 mod sync;
 mod undo;

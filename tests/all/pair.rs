@@ -35,13 +35,13 @@ impl Home {
     }
 
     pub(crate) fn found(role: Role) -> Home {
+        Home::found_with(role, Block::STANDARD)
+    }
+
+    pub(crate) fn found_with(role: Role, block: Block) -> Home {
         let dir = TempDir::new().unwrap();
-        let founding = Founding {
-            role,
-            name: MemberName::new("first").unwrap(),
-            block: Block::STANDARD,
-            endpoint: endpoint(1),
-        };
+        let founding =
+            Founding { role, name: MemberName::new("first").unwrap(), block, endpoint: endpoint(1) };
         let replica =
             Replica::found(&dir.path().join("store"), Some(&dir.path().join("state")), &founding).unwrap();
         Home { replica, endpoint: endpoint(1), dir }

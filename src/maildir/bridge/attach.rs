@@ -9,12 +9,14 @@ use std::path::Path;
 use data_encoding::HEXLOWER;
 
 use super::folders::{inode, sync};
-use super::ledger::{self, Attachment, FileRow, FolderRow, Ledger, Notes, UidLists};
+use super::ledger::{self, Attachment, FileRow, FolderRow, Ledger, ListRow, Notes, UidLists};
 use super::{Brake, BridgeError, Maildirs, Progress};
 use crate::blob::BlobId;
-use crate::mailbox::{EntryId, Keyword, MailboxId, MailboxName, Pack};
+use crate::mailbox::{EntryId, Keyword, MailboxId, MailboxName, Pack, Uid};
+use crate::maildir::UidList;
 use crate::maildir::intake::Taken;
 use crate::maildir::scan::{self, Folder, Skipped};
+use crate::replica::Snapshot;
 
 /// The file in an attached Maildir that says which attachment it is.
 const MARKER: &str = ".postmerge";
@@ -58,6 +60,9 @@ impl Maildirs {
         if root.join(MARKER).symlink_metadata().is_ok() {
             return Err(BridgeError::Attached { root: root.into(), here: false });
         }
+        if uid_lists == UidLists::Dovecot {
+            self.check_dovecot()?;
+        }
         let mut scan = scan::scan(root)?;
         scan.follow_names(&self.replica)?;
         let (id, mut notes) = ledger::next_id(&self.shelf)?;
@@ -88,6 +93,29 @@ impl Maildirs {
         write_marker(&attachment)?;
         ledger.commit(&notes)?;
         Ok((Some(attachment), attached))
+    }
+
+    /// Whether this replica's UIDs can be those of a Dovecot.
+    fn check_dovecot(&self) -> Result<(), BridgeError> {
+        let refuse = |why| Err(BridgeError::Dovecot { why });
+        match self.replica.lane()? {
+            None => {
+                return refuse(
+                    "this replica gives out no UIDs; join the account as a server to serve its mail",
+                );
+            }
+            Some((lane, block)) if lane.next_for_dovecot(0, block).is_none() => {
+                return refuse("the account has no UIDs for Dovecots; make one with \"init --dovecot\"");
+            }
+            Some(_) => {}
+        }
+        // Two would give out the same UIDs.
+        if self.list()?.iter().any(|other| other.uid_lists == UidLists::Dovecot) {
+            return refuse(
+                "another one is attached already; let another server of the account serve this one",
+            );
+        }
+        Ok(())
     }
 
     /// Ends an attachment. Files and messages stay as they are.
@@ -207,8 +235,8 @@ impl Meeting<'_> {
         let Some(mailbox) = snapshot.find(&folder.name)? else { return Ok(()) };
         let dir = folder.dir.strip_prefix(root).unwrap_or(&folder.dir).to_owned();
         let inode = inode(&folder.dir).unwrap_or(0);
-        let row = FolderRow { dir, name: folder.name.clone(), inode, stamp: None, modseq: None };
-        self.ledger.put_folder(notes, mailbox, &row);
+        let mut row =
+            FolderRow { dir, name: folder.name.clone(), inode, stamp: None, modseq: None, list: None };
         let mut here: BTreeMap<BlobId, Vec<(EntryId, BTreeSet<Keyword>)>> = BTreeMap::new();
         for entry in snapshot.entries(mailbox)? {
             if let Some(located) = snapshot.locate(entry)? {
@@ -216,7 +244,7 @@ impl Meeting<'_> {
             }
         }
         let homes = snapshot.incarnations(&folder.name)?;
-        let mut met: BTreeMap<BlobId, u32> = BTreeMap::new();
+        let (mut met, mut paired): (BTreeMap<BlobId, u32>, BTreeMap<Uid, EntryId>) = Default::default();
         for (index, Taken { body: blob, file }) in files {
             let message = &folder.messages[*index];
             let occurrence = met.entry(*blob).or_default();
@@ -245,6 +273,7 @@ impl Meeting<'_> {
                     found
                 }
             };
+            paired.extend(message.uid.zip(entry));
             let located = entry.map(|entry| snapshot.locate(entry)).transpose()?.flatten();
             let keywords = match located {
                 Some(located) => both_had(&message.keywords, &located.keywords),
@@ -253,6 +282,8 @@ impl Meeting<'_> {
             let row = FileRow { entry, keywords, altered: Some(*file).filter(|file| file != blob) };
             self.ledger.put_file(notes, mailbox, &message.base, &row);
         }
+        row.list = told(&snapshot, mailbox, folder.uidlist.as_ref(), &paired)?;
+        self.ledger.put_folder(notes, mailbox, &row);
         Ok(())
     }
 }
@@ -268,4 +299,27 @@ fn both_had(disk: &BTreeSet<Keyword>, replica: &BTreeSet<Keyword>) -> BTreeSet<K
     let mut both: BTreeSet<Keyword> = disk.intersection(replica).cloned().collect();
     both.extend(disk.union(replica).filter(|keyword| **keyword == Keyword::deleted()).cloned());
     both
+}
+
+/// From where on a list's UIDs are Dovecot's own: above the last on which it and the account agree.
+fn told(
+    snapshot: &Snapshot,
+    mailbox: MailboxId,
+    list: Option<&UidList>,
+    paired: &BTreeMap<Uid, EntryId>,
+) -> Result<Option<ListRow>, BridgeError> {
+    let shown = snapshot.mailbox(mailbox)?;
+    let Some(list) = list.filter(|list| shown.is_some_and(|shown| shown.uid_validity == list.validity))
+    else {
+        return Ok(None);
+    };
+    let mut agreed = None;
+    for (uid, entry) in paired {
+        let here = snapshot.locate(*entry)?.is_some_and(|located| {
+            located.shared_uid == Some(*uid) && located.place.is_some_and(|(at, _)| at == mailbox)
+        });
+        agreed = agreed.max(Some(*uid).filter(|_| here));
+    }
+    let told = agreed.and_then(|uid| Uid::new(uid.value() + 1)).unwrap_or(list.next);
+    Ok(Some(ListRow { validity: list.validity, told, stamp: (0, 0) }))
 }

@@ -49,6 +49,15 @@ pub(super) struct Moved {
     pub(super) renamed: bool,
 }
 
+/// A file that only needs to be renamed to appear in its folder.
+pub(super) struct Prepared {
+    pub(super) base: BaseName,
+    pub(super) from: PathBuf,
+    pub(super) to: PathBuf,
+    /// What its name will say.
+    pub(super) said: BTreeSet<Keyword>,
+}
+
 fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> BridgeError {
     let path = path.to_owned();
     move |source| BridgeError::Write { action, path, source }
@@ -115,10 +124,85 @@ fn path(target: &Target, is_new: bool, name: FileName) -> PathBuf {
 pub(super) fn write(
     entry: EntryId,
     located: &Located,
-    mut body: impl Read,
+    body: impl Read,
     target: &Target,
     keywords: &BTreeSet<Keyword>,
 ) -> Result<Named, BridgeError> {
+    let (tmp, unique) = write_tmp(entry, located, body, target)?;
+    let mut letters = Letters::default();
+    letters.set_keywords(keywords, &target.keywords);
+    let said = letters.keywords(&target.keywords);
+    for count in 0.. {
+        let base = numbered(&unique, count);
+        let to = path(target, letters == Letters::default(), FileName::new(base.clone(), letters.clone()));
+        match rename_new(&tmp, &to) {
+            Ok(()) => return Ok((base, said)),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && count < 100 => {}
+            Err(error) => return Err(failed("rename", &tmp)(error)),
+        }
+    }
+    unreachable!("the last try returns")
+}
+
+/// Writes a message into `tmp` under a name that is not taken, for [`publish`].
+pub(super) fn prepare(
+    entry: EntryId,
+    located: &Located,
+    body: impl Read,
+    target: &Target,
+    keywords: &BTreeSet<Keyword>,
+    taken: &dyn Fn(&BaseName) -> bool,
+) -> Result<Prepared, BridgeError> {
+    let (from, unique) = write_tmp(entry, located, body, target)?;
+    let mut letters = Letters::default();
+    letters.set_keywords(keywords, &target.keywords);
+    let said = letters.keywords(&target.keywords);
+    let base = free(&unique, taken);
+    let to = path(target, letters == Letters::default(), FileName::new(base.clone(), letters));
+    Ok(Prepared { base, from, to, said })
+}
+
+/// The same for a file that goes to another folder.
+pub(super) fn prepare_move(
+    file: &OnDisk,
+    dir: &Path,
+    table: &KeywordTable,
+    target: &Target,
+    keywords: &BTreeSet<Keyword>,
+    taken: &dyn Fn(&BaseName) -> bool,
+) -> Prepared {
+    let mut name = file.name.clone();
+    name.letters.set_keywords(&BTreeSet::new(), table);
+    name.letters.set_keywords(keywords, &target.keywords);
+    let said = name.letters.keywords(&target.keywords);
+    let still_new = file.in_new && name.letters == Letters::default();
+    let base = free(&name.base, taken);
+    let to = path(target, still_new, name.called(base.clone()));
+    Prepared { base, from: file.path(dir), to, said }
+}
+
+/// Lets a file appear. False if somebody was there first.
+pub(super) fn publish(prepared: &Prepared) -> Result<bool, BridgeError> {
+    match rename_new(&prepared.from, &prepared.to) {
+        Ok(()) => Ok(true),
+        Err(error) if [io::ErrorKind::NotFound, io::ErrorKind::AlreadyExists].contains(&error.kind()) => {
+            Ok(false)
+        }
+        Err(error) => Err(failed("rename", &prepared.from)(error)),
+    }
+}
+
+fn free(base: &BaseName, taken: &dyn Fn(&BaseName) -> bool) -> BaseName {
+    let found = (0..100).map(|count| numbered(base, count)).find(|base| !taken(base));
+    found.unwrap_or_else(|| base.clone())
+}
+
+fn write_tmp(
+    entry: EntryId,
+    located: &Located,
+    mut body: impl Read,
+    target: &Target,
+) -> Result<(PathBuf, BaseName), BridgeError> {
     let tmp = target.dir.join("tmp").join(format!("{entry}.postmerge"));
     let mut options = OpenOptions::new();
     // What a run that was cut off left there is written anew.
@@ -136,19 +220,7 @@ pub(super) fn write(
     let wrong = |error| failed("name", &tmp)(io::Error::other(error));
     let unique =
         BaseName::unique(located.internal_date, &token, size.bytes, size.crlf_size()).map_err(wrong)?;
-    let mut letters = Letters::default();
-    letters.set_keywords(keywords, &target.keywords);
-    let said = letters.keywords(&target.keywords);
-    for count in 0.. {
-        let base = numbered(&unique, count);
-        let to = path(target, letters == Letters::default(), FileName::new(base.clone(), letters.clone()));
-        match rename_new(&tmp, &to) {
-            Ok(()) => return Ok((base, said)),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && count < 100 => {}
-            Err(error) => return Err(failed("rename", &tmp)(error)),
-        }
-    }
-    unreachable!("the last try returns")
+    Ok((tmp, unique))
 }
 
 fn copy(from: &mut impl Read, to: &mut File) -> io::Result<BodySize> {

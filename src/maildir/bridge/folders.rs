@@ -7,9 +7,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use super::ledger::{FolderRow, Notes};
-use super::{BridgeError, Report, Run, look};
-use crate::mailbox::{MailboxId, MailboxName};
+use super::ledger::{FolderRow, ListRow, Notes};
+use super::{BridgeError, Report, Run, look, served};
+use crate::mailbox::{MailboxId, MailboxName, Uid, UidValidity};
 use crate::maildir::scan::{Layout, SkipReason, Skipped};
 use crate::maildir::{folder_name, tree};
 use crate::replica::{ReplicaError, Snapshot};
@@ -167,6 +167,7 @@ impl Run<'_> {
     ) -> Result<Snapshot, BridgeError> {
         let (mut snapshot, mut stale) = (snapshot, false);
         for (dir, name) in fresh {
+            let mut list = None;
             let id = match snapshot.find(&name)? {
                 Some(id) if rows.contains_key(&id) => {
                     report
@@ -181,13 +182,19 @@ impl Run<'_> {
                         continue;
                     }
                     stale = true;
-                    let id = self.replica.create_mailbox(&name, None)?;
+                    let validity = self.validity_in(&root.join(&dir));
+                    let id = match validity {
+                        Some(validity) => self.replica.adopt_mailbox(&name, validity)?,
+                        None => self.replica.create_mailbox(&name, None)?,
+                    };
                     self.replica.set_subscribed(&name, true)?;
+                    // All that is in it Dovecot has numbered.
+                    list = validity.map(|validity| ListRow { validity, told: Uid::FIRST, stamp: (0, 0) });
                     id
                 }
             };
             let inode = inode(&root.join(&dir)).unwrap_or(0);
-            let row = FolderRow { dir, name, inode, stamp: None, modseq: None };
+            let row = FolderRow { dir, name, inode, stamp: None, modseq: None, list };
             self.note_folder(id, &row)?;
             rows.insert(id, row);
         }
@@ -195,6 +202,12 @@ impl Run<'_> {
             snapshot = self.replica.snapshot()?;
         }
         Ok(snapshot)
+    }
+
+    /// The UIDVALIDITY that a Dovecot gave a folder which it made.
+    fn validity_in(&self, dir: &Path) -> Option<UidValidity> {
+        let read = self.is_served().then(|| served::read_list(dir).ok()).flatten()?;
+        read.list.map(|list| list.validity)
     }
 
     /// Mailboxes without a folder get one.
@@ -222,7 +235,8 @@ impl Run<'_> {
             make_folder(root, &dir, self.attachment.layout)?;
             taken.insert(dir.clone());
             let inode = inode(&root.join(&dir)).unwrap_or(0);
-            let row = FolderRow { dir, name: mailbox.name.clone(), inode, stamp: None, modseq: None };
+            let row =
+                FolderRow { dir, name: mailbox.name.clone(), inode, stamp: None, modseq: None, list: None };
             self.note_folder(*id, &row)?;
             rows.insert(*id, row);
         }

@@ -8,6 +8,7 @@ use super::decide::{DiskStep, ReplicaStep, State, decide};
 use super::folders::{Folder, Folders};
 use super::ledger::{FileRow, Place};
 use super::look::{self, Files};
+use super::served::{self, ReadList};
 use super::{BridgeError, Report, Run, recover};
 use crate::blob::{BlobHasher, BlobId, MAX_SMALL};
 use crate::mailbox::{EntryId, Keyword, MailboxId, ModSeq};
@@ -75,6 +76,12 @@ pub(super) struct Plan {
     pub(super) again: BTreeSet<MailboxId>,
     /// Folders whose files were held against what was remembered; the others were at most listed.
     pub(super) compared: BTreeSet<MailboxId>,
+    /// Lists of UIDs, read before their folders were listed.
+    pub(super) lists: BTreeMap<MailboxId, ReadList>,
+    /// Folders whose list was told something, or looked at.
+    pub(super) relisted: BTreeSet<MailboxId>,
+    /// Messages that were added or moved together with a UID that a Dovecot gave them.
+    pub(super) taken: BTreeSet<EntryId>,
     /// Folders in which this round wrote.
     pub(super) written: BTreeSet<MailboxId>,
     /// Messages about which nothing could be decided or done now: the next run looks at them.
@@ -121,6 +128,9 @@ impl Run<'_> {
             listed: BTreeMap::new(),
             again: BTreeSet::new(),
             compared: BTreeSet::new(),
+            lists: BTreeMap::new(),
+            relisted: BTreeSet::new(),
+            taken: BTreeSet::new(),
             written: BTreeSet::new(),
             postponed: Vec::new(),
             more: !self.queue.entries.is_empty(),
@@ -201,7 +211,7 @@ impl Run<'_> {
                 continue;
             }
             match look::stamp(&folder.dir) {
-                Ok(stamp) if folder.row.stamp == Some(stamp) => continue,
+                Ok(stamp) if folder.row.stamp == Some(stamp) && !self.is_list_due(folder) => continue,
                 Ok(_) => {}
                 Err(skip) => {
                     report.skipped.push(skip);
@@ -243,11 +253,20 @@ impl Run<'_> {
     }
 
     /// Lists a folder, unless that was done; false if it cannot be believed now.
-    fn list(&self, id: MailboxId, plan: &mut Plan, report: &mut Report) -> bool {
+    pub(super) fn list(&self, id: MailboxId, plan: &mut Plan, report: &mut Report) -> bool {
         if plan.listed.contains_key(&id) {
             return true;
         }
         let Some(folder) = plan.folders.get(&id).filter(|folder| !folder.vanished) else { return false };
+        if self.is_served() {
+            match served::read_list(&folder.dir) {
+                Ok(read) => drop(plan.lists.insert(id, read)),
+                Err(skip) => {
+                    report.skipped.push(skip);
+                    return false;
+                }
+            }
+        }
         match look::list(&folder.dir, self.clock, &mut report.skipped) {
             Ok(Some(files)) => drop(plan.listed.insert(id, files)),
             Ok(None) => {

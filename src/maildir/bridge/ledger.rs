@@ -13,7 +13,7 @@ use super::BridgeError;
 use super::brake::Brake;
 use crate::blob::BlobId;
 use crate::bytes::{Reader, put_number};
-use crate::mailbox::{EntryId, Keyword, MailboxId, MailboxName, ModSeq};
+use crate::mailbox::{EntryId, Keyword, MailboxId, MailboxName, ModSeq, Uid, UidValidity};
 use crate::maildir::{BaseName, Layout};
 use crate::store::{Edits, Shelf};
 use crate::uid::TableError;
@@ -61,6 +61,18 @@ pub(super) struct FolderRow {
     pub(super) stamp: Option<Stamp>,
     /// The mailbox's mod-sequence up to which the folder has everything.
     pub(super) modseq: Option<ModSeq>,
+    /// Its `dovecot-uidlist`, if a Dovecot reads it.
+    pub(super) list: Option<ListRow>,
+}
+
+/// What a folder's `dovecot-uidlist` was told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ListRow {
+    pub(super) validity: UidValidity,
+    /// The UIDNEXT that it was told last. UIDs from there on Dovecot gives out itself.
+    pub(super) told: Uid,
+    /// When the file changed last, and which one it is; zeros if it must be read again.
+    pub(super) stamp: (u64, u64),
 }
 
 /// When `new` and `cur` changed last, in nanoseconds, and which directories they are.
@@ -333,6 +345,13 @@ impl FolderRow {
         put_bytes(&mut out, self.name.as_str().as_bytes());
         put_number(&mut out, self.inode);
         put_number(&mut out, self.modseq.map_or(0, ModSeq::value));
+        put_number(&mut out, self.list.map_or(0, |list| list.validity.value().into()));
+        if let Some(list) = self.list {
+            let ListRow { told, stamp, .. } = list;
+            [told.value().into(), stamp.0, stamp.1]
+                .into_iter()
+                .for_each(|number| put_number(&mut out, number));
+        }
         if let Some(Stamp { new, cur }) = self.stamp {
             [new.0, new.1, cur.0, cur.1].into_iter().for_each(|number| put_number(&mut out, number));
         }
@@ -346,9 +365,16 @@ impl FolderRow {
         let name = std::str::from_utf8(reader.take(len)?).ok()?.parse().ok()?;
         let inode = reader.number()?;
         let modseq = Some(reader.number()?).filter(|value| *value > 0).map(ModSeq::from_value);
+        let list = match UidValidity::new(reader.number()?.try_into().ok()?) {
+            None => None,
+            Some(validity) => {
+                let told = Uid::new(reader.number()?.try_into().ok()?)?;
+                Some(ListRow { validity, told, stamp: (reader.number()?, reader.number()?) })
+            }
+        };
         let mut time = || Some((reader.number()?, reader.number()?));
         let stamp = time().and_then(|new| Some(Stamp { new, cur: time()? }));
-        Some(FolderRow { dir, name, inode, stamp, modseq })
+        Some(FolderRow { dir, name, inode, stamp, modseq, list })
     }
 }
 

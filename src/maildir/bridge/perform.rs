@@ -11,8 +11,8 @@ use super::files::{Outcome, Target};
 use super::folders::sync;
 use super::gather::{Body, Case, Plan};
 use super::ledger::{FileRow, Intent, Notes, Place};
-use super::{BridgeError, Report, Run, files, gather};
-use crate::mailbox::{EntryId, MailboxId};
+use super::{BridgeError, Report, Run, files, gather, served};
+use crate::mailbox::{EntryId, MailboxId, MailboxName};
 use crate::maildir::scan::{SkipReason, Skipped};
 use crate::replica::NewMessage;
 use crate::uid::{EntryEdit, Fate};
@@ -26,15 +26,27 @@ impl Run<'_> {
         let mut notes = Notes::default();
         let cases = std::mem::take(&mut plan.cases);
         let cases = self.edit_replica(cases, &mut plan, report)?;
-        let (adds, mut cases): (Vec<Case>, Vec<Case>) =
+        let (adds, cases): (Vec<Case>, Vec<Case>) =
             cases.into_iter().partition(|case| case.on_replica == ReplicaStep::Add);
-        self.add(adds, &mut plan, &mut notes, report)?;
+        self.add(adds, &cases, &mut plan, &mut notes, report)?;
+        let mut cases: Vec<Case> =
+            cases.into_iter().filter_map(|case| self.unless_it_stayed(case, &mut plan)).collect();
         self.replica.sort_for_reading(&mut cases, Case::writes)?;
         let mut dirty = Dirty::new();
+        if self.is_served() {
+            self.give_letters(&cases, &mut plan, report)?;
+        }
+        // Where a Dovecot looks, a file must not appear before its UID is told.
+        let (arrivals, cases): (Vec<Case>, Vec<Case>) =
+            cases.into_iter().partition(|case| self.is_served() && served::is_arrival(case));
         for case in cases {
             self.on_disk(case, &mut plan, &mut notes, &mut dirty, report)?;
         }
         dirty.iter().try_for_each(|dir| sync(dir))?;
+        if self.is_served() {
+            self.ledger.commit(&std::mem::take(&mut notes))?;
+            self.serve(arrivals, &mut plan, &mut notes, report)?;
+        }
         for entry in std::mem::take(&mut plan.postponed) {
             self.ledger.put_waiting(&mut notes, entry, true);
             self.waiting.insert(entry);
@@ -66,7 +78,12 @@ impl Run<'_> {
         let edit = |case: &Case| {
             let ReplicaStep::Edit { set, clear, fate } = &case.on_replica else { return None };
             let (entry, seen_in) = (case.entry?, case.located.as_ref()?.place?.0);
-            Some(EntryEdit { entry, seen_in, set: set.clone(), clear: clear.clone(), fate: *fate })
+            // A file that Dovecot's client moved has a UID already, with which it is moved.
+            let fate = match fate {
+                Fate::Move(_) if self.is_served() => Fate::Stay,
+                fate => *fate,
+            };
+            Some(EntryEdit { entry, seen_in, set: set.clone(), clear: clear.clone(), fate })
         };
         let edits: Vec<EntryEdit> = cases.iter().filter_map(edit).collect();
         let done = match edits.is_empty() {
@@ -95,6 +112,7 @@ impl Run<'_> {
     fn add(
         &mut self,
         adds: Vec<Case>,
+        cases: &[Case],
         plan: &mut Plan,
         notes: &mut Notes,
         report: &mut Report,
@@ -116,6 +134,9 @@ impl Run<'_> {
                 .flatten()
                 .map(|(case, place, body)| (place, Intent { blob: body.blob, keywords: case.said.clone() })),
         )?;
+        for mailbox in plan.lists.keys() {
+            by_mailbox.entry(*mailbox).or_default();
+        }
         for (mailbox, mut new) in by_mailbox {
             let Some(name) = plan.folders[&mailbox].mailbox.as_ref().map(|mailbox| mailbox.name.clone())
             else {
@@ -124,17 +145,23 @@ impl Run<'_> {
                 continue;
             };
             new.sort_by(|(_, a, a_body), (_, b, b_body)| (a_body.mtime, &a.1).cmp(&(b_body.mtime, &b.1)));
-            let message = |(case, _, body): &(Case, Place, Body)| NewMessage {
-                body: body.blob,
-                keywords: case.said.clone(),
-                internal_date: Some(body.mtime),
+            let entries = match self.is_served() {
+                true => {
+                    let taken = self.take_in(mailbox, &new, cases, plan, report)?;
+                    plan.taken.extend(taken.values());
+                    new.iter().map(|(_, place, _)| taken.get(&place.1).copied()).collect()
+                }
+                false => self.append(&name, &new)?,
             };
-            let added = self.replica.append_all(&name, new.iter().map(message).collect())?;
-            for ((case, place, body), added) in new.into_iter().zip(added.messages) {
+            for ((case, place, body), entry) in new.into_iter().zip(entries) {
+                let Some(entry) = entry else {
+                    plan.again.insert(mailbox);
+                    continue;
+                };
                 if let Some(((mailbox, base), row)) = &case.base {
                     self.ledger.remove_file(notes, *mailbox, base, row.entry);
                 }
-                let row = FileRow { entry: Some(added.entry), keywords: case.said, altered: None };
+                let row = FileRow { entry: Some(entry), keywords: case.said, altered: None };
                 self.ledger.put_file(notes, place.0, &place.1, &row);
                 self.ledger.remove_intent(notes, &place);
                 report.into_replica.added += 1;
@@ -143,6 +170,33 @@ impl Run<'_> {
             }
         }
         Ok(())
+    }
+
+    /// A case, unless it is a message that was to be moved with its UID and could not be now.
+    fn unless_it_stayed(&self, case: Case, plan: &mut Plan) -> Option<Case> {
+        let moves = matches!(case.on_replica, ReplicaStep::Edit { fate: Fate::Move(_), .. });
+        let moved = case.entry.is_some_and(|entry| plan.taken.contains(&entry));
+        if !self.is_served() || !moves || moved {
+            return Some(case);
+        }
+        plan.postponed.extend(case.entry);
+        plan.again.extend(case.disk.map(|place| place.0));
+        None
+    }
+
+    /// Adds new messages, under UIDs of ours.
+    fn append(
+        &self,
+        name: &MailboxName,
+        new: &[(Case, Place, Body)],
+    ) -> Result<Vec<Option<EntryId>>, BridgeError> {
+        let message = |(case, _, body): &(Case, Place, Body)| NewMessage {
+            body: body.blob,
+            keywords: case.said.clone(),
+            internal_date: Some(body.mtime),
+        };
+        let added = self.replica.append_all(name, new.iter().map(message).collect())?;
+        Ok(added.messages.into_iter().map(|added| Some(added.entry)).collect())
     }
 
     /// The body of a new message: a small one is added to those that are stored together, a large one is stored at once.
@@ -244,7 +298,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn no_longer_waits(&mut self, entry: Option<EntryId>, notes: &mut Notes) {
+    pub(super) fn no_longer_waits(&mut self, entry: Option<EntryId>, notes: &mut Notes) {
         if let Some(entry) = entry.filter(|entry| self.waiting.remove(entry)) {
             self.ledger.put_waiting(notes, entry, false);
         }
@@ -319,7 +373,7 @@ impl Run<'_> {
     }
 
     /// Where files of a mailbox go; nothing if it has no folder now.
-    fn target(&self, mailbox: MailboxId, plan: &Plan) -> Option<Target> {
+    pub(super) fn target(&self, mailbox: MailboxId, plan: &Plan) -> Option<Target> {
         let folder = plan.folders.get(&mailbox).filter(|folder| !folder.vanished)?;
         let keywords = match plan.listed.get(&mailbox) {
             Some(files) => files.keywords.clone(),
@@ -341,7 +395,7 @@ impl Run<'_> {
             if let Some(reached) = self.queue.reached(*id) {
                 row.modseq = Some(reached);
             }
-            if row != folder.row {
+            if row != folder.row || plan.relisted.contains(id) {
                 self.ledger.put_folder(notes, *id, &row);
             }
         }
