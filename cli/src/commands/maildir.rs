@@ -8,7 +8,6 @@ use serde_json::{Value, json};
 
 use crate::bridge;
 use crate::context::{Code, Context};
-use crate::failure::advice;
 use crate::progress::Step;
 use crate::text::{count, size};
 
@@ -78,12 +77,6 @@ fn attach(
     dry_run: bool,
     json: bool,
 ) -> anyhow::Result<Code> {
-    if uidlist.is_some() {
-        return Err(advice(
-            "the UIDs of a Dovecot that reads the Maildir cannot be kept in step yet",
-            "`postmerge serve --imap` gives them out in its place; without --uidlist files and flags are kept in step",
-        ));
-    }
     let root = absolute(cx, path);
     let lists = match uidlist {
         Some(Lists::Dovecot) => UidLists::Dovecot,

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tempfile::TempDir;
 
 /// Dovecot gives no mail to root, so a test that runs as root has it served as nobody.
-const NOBODY: u32 = 65534;
+pub(crate) const NOBODY: u32 = 65534;
 
 /// A Maildir and the configuration of a Dovecot that serves it.
 pub(crate) struct Dovecot(TempDir);
@@ -135,7 +135,7 @@ impl Dovecot {
     }
 }
 
-fn give(path: &Path) {
+pub(crate) fn give(path: &Path) {
     chown(path, Some(NOBODY), Some(NOBODY)).unwrap();
     if path.is_dir() {
         std::fs::read_dir(path).unwrap().for_each(|entry| give(&entry.unwrap().path()));

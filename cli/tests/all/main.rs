@@ -2,6 +2,7 @@
 
 mod adopted;
 mod alone;
+mod beside;
 mod delivered;
 mod dovecot;
 mod figures;

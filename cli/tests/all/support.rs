@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::io::{Read, Write};
 use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -14,24 +15,46 @@ use tempfile::TempDir;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A temporary directory that the program takes for the user's.
-pub(crate) struct World(TempDir);
+pub(crate) struct World {
+    dir: TempDir,
+    program: PathBuf,
+    /// Whom the program runs as, if not as the test does.
+    user: Option<u32>,
+}
 
 impl World {
     pub(crate) fn new() -> World {
-        let world = World(TempDir::new().unwrap());
+        let program = PathBuf::from(env!("CARGO_BIN_EXE_postmerge"));
+        let world = World { dir: TempDir::new().unwrap(), program, user: None };
         std::fs::DirBuilder::new().mode(0o700).create(world.path("run")).unwrap();
         world
     }
 
+    /// One in which the program runs as another user, if the test runs as root; `give` gives that user a directory.
+    pub(crate) fn of(user: u32, give: impl FnOnce(&Path)) -> World {
+        let mut world = World::new();
+        if rustix::process::getuid().is_root() {
+            // That user may be unable to reach the other one.
+            let program = world.path("postmerge");
+            std::fs::copy(&world.program, &program).unwrap();
+            (world.program, world.user) = (program, Some(user));
+            give(world.dir.path());
+        }
+        world
+    }
+
     pub(crate) fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
+        self.dir.path().join(name)
     }
 
     /// The program on a store of this world.
     pub(crate) fn command<S: AsRef<OsStr>>(&self, store: &str, arguments: &[S]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_postmerge"));
-        command.arg("--store").arg(self.path(store)).args(arguments).current_dir(self.0.path());
-        command.env("XDG_RUNTIME_DIR", self.path("run")).env("HOME", self.0.path());
+        let mut command = Command::new(&self.program);
+        command.arg("--store").arg(self.path(store)).args(arguments).current_dir(self.dir.path());
+        command.env("XDG_RUNTIME_DIR", self.path("run")).env("HOME", self.dir.path());
+        if let Some(user) = self.user {
+            command.uid(user).gid(user);
+        }
         for (variable, dir) in
             [("STATE", "state"), ("CONFIG", "config"), ("DATA", "data"), ("CACHE", "cache")]
         {
