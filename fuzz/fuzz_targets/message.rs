@@ -89,7 +89,7 @@ fuzz_target!(|input: &[u8]| {
         }
         return;
     }
-    let made = make(raw).unwrap();
+    let made = make(&mut &raw[..]).unwrap();
     let mut maker = Maker::new();
     raw.chunks(usize::from(how >> 1) + 1).for_each(|piece| maker.push(piece));
     assert_eq!(maker.finish(), made, "pieces do not matter");
