@@ -190,7 +190,7 @@ impl World {
 fn mail_of(replica: &Replica) -> Mail {
     let mut mail = Vec::new();
     for mailbox in replica.mailboxes().unwrap() {
-        for message in replica.messages(&mailbox.name, Uid::FIRST, 1000).unwrap() {
+        for message in replica.messages(&mailbox.name, Uid::FIRST, usize::MAX).unwrap() {
             let mut text = String::new();
             std::io::Read::read_to_string(&mut replica.body(message.entry).unwrap(), &mut text).unwrap();
             let subject = text.lines().next().unwrap().strip_prefix("Subject: ").unwrap().to_owned();
@@ -407,6 +407,25 @@ fn an_account_that_empties_is_stopped_and_asked_for() {
     assert_eq!((allowed.into_replica.removed, allowed.brake.is_off()), (120, true));
     assert_eq!((world.in_replica().len(), world.on_disk().len()), (80, 80));
     assert!(world.maildirs.find(world.mail.path()).unwrap().brake.is_off());
+}
+
+#[test]
+fn the_brake_and_the_plan_judge_a_run_that_takes_several_rounds_as_a_whole() {
+    let start: Vec<String> = (0..5000).map(|n| format!("INBOX m{n}")).collect();
+    let world = World::new(&start.iter().map(String::as_str).collect::<Vec<_>>());
+    let inbox = world.home.replica.mailbox(&name("INBOX")).unwrap();
+    let messages = world.home.replica.messages(&inbox.name, Uid::FIRST, 4500).unwrap();
+    let uids: Vec<Uid> = messages.iter().map(|message| message.uid).collect();
+    world.home.replica.expunge(inbox.seen(), &uids).unwrap();
+    // The first 4,000 of them are 88.9 % of what is there without the others.
+    let how = How { limit: RemovalLimit { count: 100, percent: 89 }, ..How::default() };
+    let allowed = How { allow_removals: true, dry_run: true, ..how };
+    assert_eq!(world.try_run(allowed, &mut || {}).unwrap().into_maildir.removed, 4500);
+    let report = world.try_run(how, &mut || {}).unwrap();
+    assert_eq!(report.brake.into_maildir.map(|stopped| stopped.removals), Some(4500));
+    assert_eq!(world.on_disk().len(), 5000, "not even a part is removed");
+    world.try_run(How { allow_removals: true, ..how }, &mut || {}).unwrap();
+    assert_eq!((world.on_disk().len(), world.in_replica().len()), (500, 500));
 }
 
 #[test]

@@ -41,6 +41,20 @@ pub(super) struct Case {
 }
 
 impl Case {
+    /// A message of which only `entry` is known, undecided.
+    fn of(entry: Option<EntryId>) -> Case {
+        Case {
+            entry,
+            base: None,
+            disk: None,
+            said: BTreeSet::new(),
+            located: None,
+            on_replica: ReplicaStep::Nothing,
+            on_disk: DiskStep::Nothing,
+            body: None,
+        }
+    }
+
     /// The name of the file's bytes, if they are not the message's.
     pub(super) fn altered(&self) -> Option<BlobId> {
         match (&self.body, &self.located) {
@@ -98,6 +112,8 @@ pub(super) struct Queue {
     entries: Vec<EntryId>,
     reached: BTreeMap<MailboxId, ModSeq>,
     filled: bool,
+    /// How many of them are expunged and have files, where they are more than one round takes.
+    expunged: u64,
 }
 
 impl Queue {
@@ -119,7 +135,9 @@ impl Run<'_> {
     pub(super) fn gather(&mut self, folders: Folders, report: &mut Report) -> Result<Plan, BridgeError> {
         let Folders { all: folders, snapshot } = folders;
         self.fill_queue(&folders, &snapshot)?;
-        let take = self.queue.entries.len().saturating_sub(ROUND_ENTRIES);
+        // A plan is told as a whole.
+        let most = if self.how.dry_run { usize::MAX } else { ROUND_ENTRIES };
+        let take = self.queue.entries.len().saturating_sub(most);
         let touched: Vec<EntryId> = self.queue.entries.split_off(take);
         let messages = folders.values().filter_map(|folder| Some(folder.mailbox.as_ref()?.messages)).sum();
         let mut plan = Plan {
@@ -181,14 +199,15 @@ impl Run<'_> {
         self.recover(&entries, snapshot)?;
         self.queue.entries = entries;
         if self.queue.entries.len() > ROUND_ENTRIES {
-            // Else each round would inflate nearly every bundle, for the few of its bodies that it writes.
-            let locate =
-                |entry: &EntryId| Some((*entry, snapshot.locate(*entry).transpose()?.map(|at| at.blob)));
-            let located: Vec<_> = self.queue.entries.iter().filter_map(locate).collect();
-            let mut blobs = BTreeMap::new();
-            for (entry, blob) in located {
-                blobs.insert(entry, blob?);
+            // In no other order, or each round would inflate nearly every bundle, for the few of its bodies that it writes.
+            let (mut blobs, mut expunged) = (BTreeMap::new(), Vec::new());
+            for entry in &self.queue.entries {
+                let Some(located) = snapshot.locate(*entry)? else { continue };
+                blobs.insert(*entry, located.blob);
+                expunged.extend(located.place.is_none().then_some(*entry));
             }
+            // The brake judges the run, and not each of its rounds.
+            self.queue.expunged = self.ledger.files_of(&expunged)?.iter().flatten().count() as u64;
             self.replica.sort_for_reading(&mut self.queue.entries, |entry| blobs.get(entry).copied())?;
         }
         Ok(())
@@ -407,10 +426,7 @@ impl Run<'_> {
                 }
             }
             let located = snapshot.locate(entry)?;
-            let (on_replica, on_disk) = (ReplicaStep::Nothing, DiskStep::Nothing);
-            let entry_case =
-                Case { entry: Some(entry), base, disk, said, located, on_replica, on_disk, body: None };
-            known.insert(entry, entry_case);
+            known.insert(entry, Case { base, disk, said, located, ..Case::of(Some(entry)) });
         }
         Ok(known)
     }
@@ -460,16 +476,7 @@ impl Run<'_> {
                 case.body = Some(body);
                 continue;
             }
-            let mut case = Case {
-                entry: None,
-                base: None,
-                disk: Some(place),
-                said,
-                located: None,
-                on_replica: ReplicaStep::Nothing,
-                on_disk: DiskStep::Nothing,
-                body: Some(body),
-            };
+            let mut case = Case { disk: Some(place), said, body: Some(body), ..Case::of(None) };
             settle(&mut case);
             plan.cases.push(case);
         }
@@ -487,16 +494,7 @@ impl Run<'_> {
         }
         // Files that were left alone and are gone now.
         for ((mailbox, base), row) in difference.gone.into_iter().filter(|(_, row)| row.entry.is_none()) {
-            let mut case = Case {
-                entry: None,
-                base: Some(((mailbox, base), row)),
-                disk: None,
-                said: BTreeSet::new(),
-                located: None,
-                on_replica: ReplicaStep::Nothing,
-                on_disk: DiskStep::Nothing,
-                body: None,
-            };
+            let mut case = Case { base: Some(((mailbox, base), row)), ..Case::of(None) };
             settle(&mut case);
             plan.cases.push(case);
         }
@@ -508,6 +506,7 @@ impl Run<'_> {
             |case: &&Case| matches!(case.on_replica, ReplicaStep::Edit { fate: Fate::Expunge, .. });
         let expunged = plan.cases.iter().filter(expunges).count() as u64;
         let removed = plan.cases.iter().filter(|case| case.on_disk == DiskStep::Remove).count() as u64;
+        let removed = removed.max(self.queue.expunged);
         let stop = |removals: u64, messages: u64| {
             let stops = !self.how.allow_removals && self.how.limit.stops(removals, messages);
             stops.then_some(Stopped { removals, messages })
