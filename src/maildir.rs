@@ -26,8 +26,8 @@ mod uidlist;
 
 pub use apply::{ExportError, Exported, Progress};
 pub use bridge::{
-    Attached, Attachment, AttachmentId, Brake, BridgeError, Clock, Counts, How, Maildirs,
-    Progress as BridgeProgress, RemovalLimit, Report, Stopped, UidLists,
+    Attached, Attachment, AttachmentId, Brake, BridgeError, Clock, Counts, How, Maildirs, RemovalLimit,
+    Report, Stopped, UidLists,
 };
 pub use export::{ExportMailbox, ExportMessage, ExportNote, ExportPlan, PlanError};
 pub use file_name::{BaseName, FileName, FileNameError, Letters};

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use postmerge::maildir::{
-    Attachment, AttachmentId, BridgeError, BridgeProgress, Counts, How, Maildirs, RemovalLimit, Report,
+    Attachment, AttachmentId, BridgeError, Counts, How, Maildirs, Progress, RemovalLimit, Report,
 };
 use postmerge::replica::Replica;
 use serde_json::{Value, json};
@@ -108,7 +108,7 @@ pub(crate) fn run(
     sink: &mut Sink,
 ) -> Result<Report, BridgeError> {
     sink(Step::Start { what: attachment.root.display().to_string(), messages: None, bytes: 0 });
-    let mut tell = |done: BridgeProgress| sink(Step::At { messages: done.messages, bytes: done.bytes });
+    let mut tell = |done: Progress| sink(Step::At { messages: done.messages, bytes: done.bytes });
     let report = maildirs.run(attachment.id, how, &SystemTime::now, &mut tell);
     sink(Step::End);
     report
@@ -124,23 +124,6 @@ pub(crate) fn run_all(cx: &mut Context<'_>, dry_run: bool) -> anyhow::Result<Vec
         reports.push((attachment, report));
     }
     Ok(reports)
-}
-
-/// What two runs over one Maildir came to.
-pub(crate) fn joined(first: Report, second: Report) -> Report {
-    let sum = |a: Counts, b: Counts| Counts {
-        added: a.added + b.added,
-        bytes: a.bytes + b.bytes,
-        moved: a.moved + b.moved,
-        flagged: a.flagged + b.flagged,
-        removed: a.removed + b.removed,
-        mailboxes: a.mailboxes + b.mailboxes,
-    };
-    Report {
-        into_replica: sum(first.into_replica, second.into_replica),
-        into_maildir: sum(first.into_maildir, second.into_maildir),
-        ..second
-    }
 }
 
 /// A report for programs.

@@ -17,12 +17,12 @@ use super::subscriptions;
 use super::uidlist::{UidEntry, UidList};
 use crate::mailbox::{MailboxName, Uid};
 
-/// How far an export is.
+/// How far an export is, or a run over an attached Maildir.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Progress {
-    /// Messages written.
+    /// Messages dealt with.
     pub messages: u64,
-    /// Bytes of bodies written.
+    /// Bytes of their bodies.
     pub bytes: u64,
 }
 
@@ -218,7 +218,7 @@ fn sync(dir: &Path) -> Result<(), ExportError> {
 }
 
 /// Dates that the system cannot hold are left at the time of writing.
-fn set_date(file: &File, seconds: i64) -> io::Result<()> {
+pub(super) fn set_date(file: &File, seconds: i64) -> io::Result<()> {
     let span = Duration::from_secs(seconds.unsigned_abs());
     let epoch = SystemTime::UNIX_EPOCH;
     let date = if seconds < 0 { epoch.checked_sub(span) } else { epoch.checked_add(span) };

@@ -34,6 +34,7 @@ pub use brake::{Brake, RemovalLimit, Stopped};
 pub use ledger::{Attachment, AttachmentId, UidLists};
 pub use look::Clock;
 
+use super::apply::Progress;
 use super::scan::{MaildirError, Skipped};
 use crate::mailbox::{EntryId, MailboxName};
 use crate::replica::{Replica, ReplicaError};
@@ -117,6 +118,12 @@ impl From<TableError> for BridgeError {
     }
 }
 
+/// What could not be done in the Maildir.
+fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> BridgeError {
+    let path = path.to_owned();
+    move |source| BridgeError::Write { action, path, source }
+}
+
 /// How a run goes about it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct How {
@@ -184,7 +191,8 @@ impl Report {
         self.into_replica.is_nothing() && self.into_maildir.is_nothing()
     }
 
-    fn add(&mut self, other: Report) {
+    /// Takes in what a later run did: counts add up, and what was left is as that one left it.
+    pub fn add(&mut self, other: Report) {
         self.into_replica.add(other.into_replica);
         self.into_maildir.add(other.into_maildir);
         self.waiting = other.waiting;
@@ -192,15 +200,6 @@ impl Report {
         self.skipped = other.skipped;
         self.brake = other.brake;
     }
-}
-
-/// How far a run is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Progress {
-    /// Files and messages dealt with.
-    pub messages: u64,
-    /// Bytes of bodies read and written.
-    pub bytes: u64,
 }
 
 /// Where the ledgers stand.

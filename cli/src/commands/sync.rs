@@ -58,10 +58,10 @@ impl Sync {
         let maildirs = match self.dry_run {
             true => before,
             false => {
+                let mut both = before;
                 let after = bridge::run_all(cx, false)?.into_iter().map(|(_, report)| report);
-                let both = before.into_iter().zip(after);
-                both.map(|((attachment, first), second)| (attachment, bridge::joined(first, second)))
-                    .collect()
+                both.iter_mut().zip(after).for_each(|((_, first), second)| first.add(second));
+                both
             }
         };
         self.tell(cx, &rows, &maildirs)?;

@@ -1,19 +1,19 @@
 //! Single files of a Maildir: written, renamed, removed. Nothing is ever overwritten.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File, FileTimes, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 
-use super::BridgeError;
 use super::look::OnDisk;
+use super::{BridgeError, failed};
 use crate::mailbox::{EntryId, Keyword, Nonce};
+use crate::maildir::apply::set_date;
 use crate::maildir::body_size::BodySize;
 use crate::maildir::{BaseName, FileName, KeywordTable, Letters};
 use crate::uid::Located;
@@ -56,11 +56,6 @@ pub(super) struct Prepared {
     pub(super) to: PathBuf,
     /// What its name will say.
     pub(super) said: BTreeSet<Keyword>,
-}
-
-fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> BridgeError {
-    let path = path.to_owned();
-    move |source| BridgeError::Write { action, path, source }
 }
 
 /// Removes a file.
@@ -248,12 +243,4 @@ fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
         }
         done => Ok(done?),
     }
-}
-
-/// Dates that the system cannot hold are left at the time of writing.
-fn set_date(file: &File, seconds: i64) -> io::Result<()> {
-    let span = Duration::from_secs(seconds.unsigned_abs());
-    let epoch = SystemTime::UNIX_EPOCH;
-    let date = if seconds < 0 { epoch.checked_sub(span) } else { epoch.checked_add(span) };
-    date.map_or(Ok(()), |date| file.set_times(FileTimes::new().set_modified(date)))
 }

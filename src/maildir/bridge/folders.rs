@@ -8,7 +8,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use super::ledger::{FolderRow, ListRow, Notes};
-use super::{BridgeError, Report, Run, look, served};
+use super::{BridgeError, Report, Run, failed, look, served};
 use crate::mailbox::{MailboxId, MailboxName, Uid, UidValidity};
 use crate::maildir::scan::{Layout, SkipReason, Skipped};
 use crate::maildir::{folder_name, tree};
@@ -312,18 +312,13 @@ fn dir_of(layout: Layout, name: &MailboxName, root: &Path, taken: &BTreeSet<Path
     }
 }
 
-fn written(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> BridgeError {
-    let path = path.to_owned();
-    move |source| BridgeError::Write { action, path, source }
-}
-
 /// Mail is private: directories are 0700.
 fn create(dir: &Path) -> Result<(), BridgeError> {
-    DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(written("make", dir))
+    DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(failed("make", dir))
 }
 
 pub(super) fn sync(dir: &Path) -> Result<(), BridgeError> {
-    fs::File::open(dir).and_then(|dir| dir.sync_all()).map_err(written("sync", dir))
+    fs::File::open(dir).and_then(|dir| dir.sync_all()).map_err(failed("sync", dir))
 }
 
 fn make_folder(root: &Path, dir: &Path, layout: Layout) -> Result<(), BridgeError> {
@@ -334,7 +329,7 @@ fn make_folder(root: &Path, dir: &Path, layout: Layout) -> Result<(), BridgeErro
     }
     if layout == Layout::MaildirPlusPlus && !dir.as_os_str().is_empty() {
         let mark = path.join("maildirfolder");
-        fs::File::create(&mark).map_err(written("make", &mark))?;
+        fs::File::create(&mark).map_err(failed("make", &mark))?;
     }
     sync(&path)?;
     path.parent().map_or(Ok(()), sync)
@@ -346,13 +341,13 @@ fn rename(root: &Path, from: &Path, to: &Path) -> Result<(), BridgeError> {
     if let Some(parent) = new.parent() {
         create(parent)?;
     }
-    let holds_others = from.as_os_str().is_empty() || has_folders(&old).map_err(written("list", &old))?;
+    let holds_others = from.as_os_str().is_empty() || has_folders(&old).map_err(failed("list", &old))?;
     if !holds_others && new.symlink_metadata().is_err() {
-        fs::rename(&old, &new).map_err(written("rename", &old))?;
+        fs::rename(&old, &new).map_err(failed("rename", &old))?;
     } else {
         create(&new)?;
         for sub in ["tmp", "new", "cur"] {
-            fs::rename(old.join(sub), new.join(sub)).map_err(written("rename", &old.join(sub)))?;
+            fs::rename(old.join(sub), new.join(sub)).map_err(failed("rename", &old.join(sub)))?;
         }
         if from.as_os_str().is_empty() {
             make_folder(root, from, Layout::MaildirPlusPlus)?;
@@ -398,7 +393,7 @@ fn remove_folder(dir: &Path, root: &Path) -> Result<bool, BridgeError> {
     for entry in entries.flatten() {
         if is_trifle(entry.file_name().as_bytes()) && entry.file_type().is_ok_and(|kind| kind.is_file()) {
             let path = entry.path();
-            fs::remove_file(&path).map_err(written("remove", &path))?;
+            fs::remove_file(&path).map_err(failed("remove", &path))?;
         }
     }
     // It fails if something is left in it, which is meant.

@@ -82,6 +82,11 @@ impl OnDisk {
     }
 }
 
+/// When something changed last, in nanoseconds, and the file system's number for it.
+pub(super) fn changed(meta: &fs::Metadata) -> (u64, u64) {
+    (meta.mtime().max(0) as u64 * 1_000_000_000 + meta.mtime_nsec().max(0) as u64, meta.ino())
+}
+
 /// When the directories of a folder changed last. Fails if one of them is missing or is no directory.
 pub(super) fn stamp(dir: &Path) -> Result<Stamp, Skipped> {
     let time = |sub| {
@@ -94,8 +99,7 @@ pub(super) fn stamp(dir: &Path) -> Result<Stamp, Skipped> {
         if !meta.is_dir() {
             return Err(failed(SkipReason::NotAFile));
         }
-        let nanos = meta.mtime().max(0) as u64 * 1_000_000_000 + meta.mtime_nsec().max(0) as u64;
-        Ok((nanos, meta.ino()))
+        Ok(changed(&meta))
     };
     Ok(Stamp { new: time("new")?, cur: time("cur")? })
 }

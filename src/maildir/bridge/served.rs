@@ -5,8 +5,7 @@
 //! appears after its line, while Dovecot's lock is held.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File};
-use std::os::unix::fs::MetadataExt;
+use std::fs::File;
 use std::path::Path;
 
 use super::decide::{DiskStep, ReplicaStep};
@@ -15,7 +14,7 @@ use super::gather::{Body, Case, Plan};
 use super::ledger::{FileRow, ListRow, Notes, Place};
 use super::lock::{DotLock, replace};
 use super::uids::{self, Numbers, Want};
-use super::{BridgeError, Report, Run, UidLists};
+use super::{BridgeError, Report, Run, UidLists, failed, look};
 use crate::mailbox::{EntryId, Keyword, MailboxId, Uid, UidValidity};
 use crate::maildir::file_name::has_fixed_letter;
 use crate::maildir::scan::{SkipReason, Skipped};
@@ -47,17 +46,8 @@ struct Settled {
     spent: u32,
 }
 
-fn stamp_of(meta: &fs::Metadata) -> (u64, u64) {
-    (meta.mtime().max(0) as u64 * 1_000_000_000 + meta.mtime_nsec().max(0) as u64, meta.ino())
-}
-
 fn stamp(dir: &Path) -> (u64, u64) {
-    dir.join(UID_LIST).symlink_metadata().map(|meta| stamp_of(&meta)).unwrap_or_default()
-}
-
-fn failed(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> BridgeError {
-    let path = path.to_owned();
-    move |source| BridgeError::Write { action, path, source }
+    dir.join(UID_LIST).symlink_metadata().map(|meta| look::changed(&meta)).unwrap_or_default()
 }
 
 /// Reads a folder's list. One that is damaged is left to Dovecot, which makes another.
@@ -255,7 +245,7 @@ impl Run<'_> {
         let Some(list) = uids::plan(now, wants, &numbers) else { return Ok(None) };
         let mut stamp = read.stamp;
         if now != Some(&list) {
-            stamp = replace(&path, &list.to_bytes(), stamp_of).map_err(failed("write", &path))?;
+            stamp = replace(&path, &list.to_bytes(), look::changed).map_err(failed("write", &path))?;
         }
         let published = publish()?;
         if now != Some(&list) {
