@@ -11,6 +11,7 @@
 
 mod attach;
 mod brake;
+mod compare;
 mod decide;
 mod files;
 mod folders;

@@ -2,7 +2,11 @@
 //!
 //! An empty or half mounted directory looks like a user who removed everything. No synchronizer is forgiven for that mistake.
 
+use super::decide::{DiskStep, ReplicaStep};
+use super::gather::{Case, Plan};
+use super::{Report, Run};
 use crate::bytes::{Reader, put_number};
+use crate::uid::Fate;
 
 /// More removals than this, and more than this share of all messages, stop a direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +74,38 @@ impl Brake {
             Some(Some(Stopped { removals, messages }).filter(|_| removals > 0))
         };
         Some(Brake { into_replica: stopped()?, into_maildir: stopped()? })
+    }
+}
+
+impl Run<'_> {
+    /// Takes out a direction in which too much would go.
+    pub(super) fn brake(&self, plan: &mut Plan, report: &mut Report) {
+        let expunges =
+            |case: &&Case| matches!(case.on_replica, ReplicaStep::Edit { fate: Fate::Expunge, .. });
+        let expunged = plan.cases.iter().filter(expunges).count() as u64;
+        let removed = plan.cases.iter().filter(|case| case.on_disk == DiskStep::Remove).count() as u64;
+        let removed = removed.max(self.queue.expunged);
+        let stop = |removals: u64, messages: u64| {
+            let stops = !self.how.allow_removals && self.how.limit.stops(removals, messages);
+            stops.then_some(Stopped { removals, messages })
+        };
+        report.brake.into_replica = stop(expunged, plan.messages);
+        report.brake.into_maildir = stop(removed, plan.messages + removed);
+        let (in_stops, out_stops) =
+            (report.brake.into_replica.is_some(), report.brake.into_maildir.is_some());
+        if !in_stops && !out_stops {
+            return;
+        }
+        let stopped = |case: &Case| {
+            in_stops && case.on_replica != ReplicaStep::Nothing
+                || out_stops && !matches!(case.on_disk, DiskStep::Nothing | DiskStep::Forget)
+        };
+        let (kept, stopped): (Vec<Case>, Vec<Case>) =
+            std::mem::take(&mut plan.cases).into_iter().partition(|case| !stopped(case));
+        plan.cases = kept;
+        plan.postponed.extend(stopped.iter().filter_map(|case| case.entry));
+        plan.again.extend(plan.folders.keys());
+        plan.more = false;
     }
 }
 

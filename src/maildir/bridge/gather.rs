@@ -3,16 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read};
 
-use super::brake::Stopped;
+use super::compare::Difference;
 use super::decide::{DiskStep, ReplicaStep, State, decide};
 use super::folders::{Folder, Folders};
 use super::ledger::{FileRow, Place};
-use super::look::{self, Files};
-use super::served::{self, ReadList};
+use super::look::Files;
+use super::served::ReadList;
 use super::{BridgeError, Report, Run, recover};
 use crate::blob::{BlobHasher, BlobId, MAX_SMALL};
 use crate::mailbox::{EntryId, Keyword, MailboxId, ModSeq};
-use crate::maildir::BaseName;
 use crate::maildir::scan::{SkipReason, Skipped};
 use crate::replica::Snapshot;
 use crate::uid::{Fate, Located};
@@ -103,7 +102,7 @@ pub(super) struct Plan {
     /// Whether another round is needed.
     pub(super) more: bool,
     /// How many messages the account has.
-    messages: u64,
+    pub(super) messages: u64,
 }
 
 /// Messages of the replica that are still to be looked at in this run, and up to where that brings each folder.
@@ -113,7 +112,7 @@ pub(super) struct Queue {
     reached: BTreeMap<MailboxId, ModSeq>,
     filled: bool,
     /// How many of them are expunged and have files, where they are more than one round takes.
-    expunged: u64,
+    pub(super) expunged: u64,
 }
 
 impl Queue {
@@ -121,14 +120,6 @@ impl Queue {
     pub(super) fn reached(&self, mailbox: MailboxId) -> Option<ModSeq> {
         self.reached.get(&mailbox).copied().filter(|_| self.entries.is_empty())
     }
-}
-
-/// A folder's files against what was remembered of them.
-#[derive(Default)]
-struct Difference {
-    gone: Vec<(Place, FileRow)>,
-    changed: Vec<(Place, FileRow)>,
-    unknown: Vec<Place>,
 }
 
 impl Run<'_> {
@@ -209,141 +200,6 @@ impl Run<'_> {
             // The brake judges the run, and not each of its rounds.
             self.queue.expunged = self.ledger.files_of(&expunged)?.iter().flatten().count() as u64;
             self.replica.sort_for_reading(&mut self.queue.entries, |entry| blobs.get(entry).copied())?;
-        }
-        Ok(())
-    }
-
-    /// Lists the folders that changed. What seems gone is looked for once more.
-    fn difference(&mut self, plan: &mut Plan, report: &mut Report) -> Result<Difference, BridgeError> {
-        let mut difference = Difference::default();
-        // While messages wait to be written, what this run itself writes is not looked through each time.
-        if plan.more && std::mem::replace(&mut self.looked, true) {
-            return Ok(difference);
-        }
-        self.looked = true;
-        let ids: Vec<MailboxId> = plan.folders.keys().copied().collect();
-        for id in ids {
-            let folder = &plan.folders[&id];
-            if folder.vanished {
-                let rows = self.ledger.files(id)?.into_iter();
-                difference.gone.extend(rows.map(|(base, row)| ((id, base), row)));
-                continue;
-            }
-            match look::stamp(&folder.dir) {
-                Ok(stamp) if folder.row.stamp == Some(stamp) && !self.is_list_due(folder) => continue,
-                Ok(_) => {}
-                Err(skip) => {
-                    report.skipped.push(skip);
-                    continue;
-                }
-            }
-            self.compare(id, plan, &mut difference, report)?;
-        }
-        self.look_again(plan, &mut difference, report)?;
-        Ok(difference)
-    }
-
-    fn compare(
-        &self,
-        id: MailboxId,
-        plan: &mut Plan,
-        difference: &mut Difference,
-        report: &mut Report,
-    ) -> Result<(), BridgeError> {
-        if !self.list(id, plan, report) {
-            return Ok(());
-        }
-        plan.compared.insert(id);
-        let files = &plan.listed[&id];
-        let mut rows: BTreeMap<BaseName, FileRow> = self.ledger.files(id)?.into_iter().collect();
-        for (base, file) in &files.files {
-            match rows.remove(base) {
-                None => difference.unknown.push((id, base.clone())),
-                Some(row) if row.entry.is_some() => {
-                    if file.name.letters.keywords(&files.keywords) != row.keywords {
-                        difference.changed.push(((id, base.clone()), row));
-                    }
-                }
-                Some(_) => {}
-            }
-        }
-        difference.gone.extend(rows.into_iter().map(|(base, row)| ((id, base), row)));
-        Ok(())
-    }
-
-    /// Lists a folder, unless that was done; false if it cannot be believed now.
-    pub(super) fn list(&self, id: MailboxId, plan: &mut Plan, report: &mut Report) -> bool {
-        if plan.listed.contains_key(&id) {
-            return true;
-        }
-        let Some(folder) = plan.folders.get(&id).filter(|folder| !folder.vanished) else { return false };
-        if self.is_served() {
-            match served::read_list(&folder.dir) {
-                Ok(read) => drop(plan.lists.insert(id, read)),
-                Err(skip) => {
-                    report.skipped.push(skip);
-                    return false;
-                }
-            }
-        }
-        match look::list(&folder.dir, self.clock, &mut report.skipped) {
-            Ok(Some(files)) => drop(plan.listed.insert(id, files)),
-            Ok(None) => {
-                report.busy.push(folder.row.name.clone());
-                return false;
-            }
-            Err(skip) => {
-                report.skipped.push(skip);
-                return false;
-            }
-        }
-        true
-    }
-
-    /// A file is gone only if a second look, begun after the first one was over, does not see it either. Then folders that
-    /// changed meanwhile are looked at once more: one of them may have it.
-    fn look_again(
-        &self,
-        plan: &mut Plan,
-        difference: &mut Difference,
-        report: &mut Report,
-    ) -> Result<(), BridgeError> {
-        let ids: BTreeSet<MailboxId> = difference.gone.iter().map(|((id, _), _)| *id).collect();
-        if ids.is_empty() {
-            return Ok(());
-        }
-        for id in ids {
-            let Some(folder) = plan.folders.get(&id).filter(|folder| !folder.vanished) else { continue };
-            let again = look::list(&folder.dir, self.clock, &mut Vec::new()).ok().flatten();
-            let is_gone =
-                |base: &BaseName| again.as_ref().is_some_and(|again| !again.files.contains_key(base));
-            let before = difference.gone.len();
-            difference.gone.retain(|((at, base), _)| *at != id || is_gone(base));
-            if difference.gone.len() < before {
-                report.busy.push(folder.row.name.clone());
-                plan.again.insert(id);
-            }
-        }
-        let changed = |folder: &&Folder| {
-            let then = plan.listed.get(&folder.id).map_or(folder.row.stamp, |files| Some(files.seen));
-            !folder.vanished && then.is_some() && look::stamp(&folder.dir).ok() != then
-        };
-        let changed: Vec<MailboxId> = plan.folders.values().filter(changed).map(|folder| folder.id).collect();
-        for id in changed {
-            let confirmed: BTreeSet<BaseName> = difference
-                .gone
-                .iter()
-                .filter(|((at, _), _)| *at == id)
-                .map(|((_, base), _)| base.clone())
-                .collect();
-            plan.listed.remove(&id);
-            difference.gone.retain(|((at, _), _)| *at != id);
-            difference.changed.retain(|((at, _), _)| *at != id);
-            difference.unknown.retain(|(at, _)| *at != id);
-            self.compare(id, plan, difference, report)?;
-            // What only this look misses is for the next run.
-            difference.gone.retain(|((at, base), _)| *at != id || confirmed.contains(base));
-            plan.again.insert(id);
         }
         Ok(())
     }
@@ -498,36 +354,6 @@ impl Run<'_> {
             settle(&mut case);
             plan.cases.push(case);
         }
-    }
-
-    /// Takes out a direction in which too much would go.
-    pub(super) fn brake(&self, plan: &mut Plan, report: &mut Report) {
-        let expunges =
-            |case: &&Case| matches!(case.on_replica, ReplicaStep::Edit { fate: Fate::Expunge, .. });
-        let expunged = plan.cases.iter().filter(expunges).count() as u64;
-        let removed = plan.cases.iter().filter(|case| case.on_disk == DiskStep::Remove).count() as u64;
-        let removed = removed.max(self.queue.expunged);
-        let stop = |removals: u64, messages: u64| {
-            let stops = !self.how.allow_removals && self.how.limit.stops(removals, messages);
-            stops.then_some(Stopped { removals, messages })
-        };
-        report.brake.into_replica = stop(expunged, plan.messages);
-        report.brake.into_maildir = stop(removed, plan.messages + removed);
-        let (in_stops, out_stops) =
-            (report.brake.into_replica.is_some(), report.brake.into_maildir.is_some());
-        if !in_stops && !out_stops {
-            return;
-        }
-        let stopped = |case: &Case| {
-            in_stops && case.on_replica != ReplicaStep::Nothing
-                || out_stops && !matches!(case.on_disk, DiskStep::Nothing | DiskStep::Forget)
-        };
-        let (kept, stopped): (Vec<Case>, Vec<Case>) =
-            std::mem::take(&mut plan.cases).into_iter().partition(|case| !stopped(case));
-        plan.cases = kept;
-        plan.postponed.extend(stopped.iter().filter_map(|case| case.entry));
-        plan.again.extend(plan.folders.keys());
-        plan.more = false;
     }
 }
 
