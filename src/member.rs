@@ -6,18 +6,22 @@
 
 pub(crate) mod body;
 pub(crate) mod cbor;
+mod chain;
 mod fold;
 mod keys;
 mod record;
+mod role;
 mod rules;
 mod ticket;
 
 pub use body::Body;
+pub use chain::ChainHead;
 pub use fold::{MAX_RECORDS, MemberError, Members};
 pub use keys::{KeyError, PeerId, PublicKey, SecretKey, Signature, TicketSecret};
 pub use record::{
     MAX_ADDRESS, MAX_ADDRESSES, MAX_AFTER, MAX_NAME, MAX_RECORD, MemberName, NameError, OfferId, Record,
-    RecordError, RecordId, Role, RoleError,
+    RecordError, RecordId, RoleName,
 };
+pub use role::{Overstep, Role, RoleError};
 pub use rules::{Member, Offer, OfferState, Rejection, Status};
 pub use ticket::{MAX_TICKET, Ticket, TicketError};

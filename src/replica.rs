@@ -29,7 +29,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use crate::blob::BlobId;
 use crate::mailbox::{AccountId, DocumentError, EntryId, MailboxId, MailboxName, ReplicaId, Uid};
 use crate::member::{
-    Body, MemberError, MemberName, Members, PeerId, Record, RecordError, Role, SecretKey, Ticket, TicketError,
+    Body, MemberError, MemberName, Members, Overstep, PeerId, Record, RecordError, Role, SecretKey, Ticket,
+    TicketError,
 };
 use crate::store::{Handle, Progress, Store, StoreError};
 use crate::sync::Join;
@@ -117,6 +118,14 @@ pub enum ReplicaError {
     /// The replica was made to join an account and was not let in yet.
     #[error("this replica was not let into its account yet; finish joining it first")]
     NotJoined,
+    /// The role of this replica does not allow what was to be done.
+    #[error("this replica's role in the account is {role}, and this {overstep}")]
+    Role {
+        /// Its role.
+        role: Role,
+        /// What it would have done.
+        overstep: Overstep,
+    },
     /// A mailbox cannot be read from this snapshot: messages of it wait for their UIDs.
     #[error(
         "mailbox {mailbox} cannot be shown as it is in this snapshot: messages of it wait for their UIDs"

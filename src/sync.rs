@@ -22,7 +22,7 @@ mod session;
 
 pub use bodies::{Want, Wanted};
 pub use error::{Fault, Misbehaved, Refusal, SessionError, Waiting};
-pub use event::Event;
+pub use event::{Event, IncomingChange};
 pub use handshake::{
     Binding, Digest, Join, Local, MembersDigest, PeerHello, RecordName, Side, State, VersionVector,
 };

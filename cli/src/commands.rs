@@ -25,6 +25,8 @@ mod messages;
 mod peers;
 mod relocate;
 mod resume;
+mod role;
+mod rotate;
 mod select;
 mod serve;
 mod status;
@@ -45,7 +47,7 @@ use crate::bridge::Hub;
 use crate::context::{Code, Context};
 use crate::failure::Usage;
 use crate::paths::Setup;
-use crate::{control, imap, progress};
+use crate::{control, endpoint, imap, progress};
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
@@ -59,6 +61,8 @@ pub(crate) enum Command {
     Maildir(maildir::Maildir),
     Resume(resume::Resume),
     Peers(peers::Peers),
+    Role(role::Role),
+    Rotate(rotate::Rotate),
     Forget(forget::Forget),
     Stdio(stdio::Stdio),
     Mailboxes(mailboxes::Mailboxes),
@@ -97,6 +101,8 @@ impl Command {
             Command::Maildir(verb) => verb.run(cx),
             Command::Resume(verb) => verb.run(cx),
             Command::Peers(verb) => verb.run(cx),
+            Command::Role(verb) => verb.run(cx),
+            Command::Rotate(verb) => verb.run(cx),
             Command::Forget(verb) => verb.run(cx),
             Command::Stdio(verb) => verb.run(cx),
             Command::Mailboxes(verb) => verb.run(cx),
@@ -202,6 +208,9 @@ fn on_replica(command: &Command, setup: &Setup, patience: Duration) -> anyhow::R
             opened => break opened?,
         }
     };
+    if !setup.read_only {
+        endpoint::take_next_key(&setup.store, &replica)?;
+    }
     // An import comes before the first user.
     if matches!(command, Command::Import(_)) || imap::has_users(setup) {
         postmerge_imap::summarize_arrivals(&replica);

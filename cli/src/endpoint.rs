@@ -9,7 +9,9 @@ use anyhow::{Context as _, anyhow};
 use data_encoding::BASE32_NOPAD;
 use postmerge::member::SecretKey;
 use postmerge::net::Endpoint;
+use postmerge::replica::Replica;
 use tokio::runtime::Handle;
+use zeroize::Zeroizing;
 
 /// The file in the store's directory.
 pub(crate) fn file(store: &Path) -> PathBuf {
@@ -25,14 +27,44 @@ pub(crate) fn new_key() -> anyhow::Result<SecretKey> {
 
 /// Writes the key, durably and for nobody else to read.
 pub(crate) fn write_key(store: &Path, key: &SecretKey) -> anyhow::Result<()> {
-    let (path, tmp) = (file(store), store.join("endpoint.tmp"));
+    write_file(store, &file(store), key)
+}
+
+/// The key that takes the place of the other one once the account knows it.
+fn next_file(store: &Path) -> PathBuf {
+    store.join("endpoint.next")
+}
+
+/// Writes the key that is to come.
+pub(crate) fn write_next_key(store: &Path, key: &SecretKey) -> anyhow::Result<()> {
+    write_file(store, &next_file(store), key)
+}
+
+/// Puts the key that is to come in its place, if the account knows this replica by it: also after a crash in between.
+pub(crate) fn take_next_key(store: &Path, replica: &Replica) -> anyhow::Result<()> {
+    let next = next_file(store);
+    if !next.exists() {
+        return Ok(());
+    }
+    let (key, peers) = (read_file(&next)?, replica.peers()?);
+    if peers.iter().any(|peer| peer.oneself && peer.member.endpoint == key.peer_id()) {
+        std::fs::rename(&next, file(store))
+            .and_then(|()| std::fs::File::open(store)?.sync_all())
+            .with_context(|| format!("cannot put {} in its place", next.display()))?;
+    }
+    Ok(())
+}
+
+fn write_file(store: &Path, path: &Path, key: &SecretKey) -> anyhow::Result<()> {
+    let tmp = store.join("endpoint.tmp");
     let write = || {
         let options = &mut std::fs::OpenOptions::new();
         let mut out = options.write(true).create(true).truncate(true).mode(0o600).open(&tmp)?;
-        out.write_all(BASE32_NOPAD.encode(key.seed()).to_ascii_lowercase().as_bytes())?;
+        let text = Zeroizing::new(BASE32_NOPAD.encode(key.seed()).to_ascii_lowercase());
+        out.write_all(text.as_bytes())?;
         out.write_all(b"\n")?;
         out.sync_all()?;
-        std::fs::rename(&tmp, &path)?;
+        std::fs::rename(&tmp, path)?;
         std::fs::File::open(store)?.sync_all()
     };
     write().with_context(|| format!("cannot write {}", path.display()))
@@ -40,10 +72,15 @@ pub(crate) fn write_key(store: &Path, key: &SecretKey) -> anyhow::Result<()> {
 
 /// Reads the key.
 pub(crate) fn read_key(store: &Path) -> anyhow::Result<SecretKey> {
-    let path = file(store);
-    let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    let seed = BASE32_NOPAD.decode(text.trim().to_ascii_uppercase().as_bytes()).ok();
-    let seed = seed.and_then(|seed| <[u8; 32]>::try_from(seed).ok());
+    read_file(&file(store))
+}
+
+fn read_file(path: &Path) -> anyhow::Result<SecretKey> {
+    let text = std::fs::read_to_string(path).map(Zeroizing::new);
+    let text = text.with_context(|| format!("cannot read {}", path.display()))?;
+    let upper = Zeroizing::new(text.trim().to_ascii_uppercase());
+    let seed = BASE32_NOPAD.decode(upper.as_bytes()).map(Zeroizing::new).ok();
+    let seed = seed.and_then(|seed| <[u8; 32]>::try_from(seed.as_slice()).ok());
     let seed = seed.with_context(|| format!("{} is no endpoint key", path.display()))?;
     Ok(SecretKey::from_seed(seed))
 }

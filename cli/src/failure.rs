@@ -224,6 +224,9 @@ fn replica(error: &ReplicaError) -> (Option<String>, Code) {
         }
         ReplicaError::NotJoined => "`postmerge join TICKET` again, while the inviting replica is served",
         ReplicaError::NotReady => "`postmerge sync` while the inviting replica is served",
+        ReplicaError::Role { .. } => {
+            "a server of the account can give it another: `postmerge role PEER ROLE`"
+        }
         ReplicaError::NoPeer { .. } | ReplicaError::ManyPeers { .. } => "`postmerge peers` lists them",
         ReplicaError::Account(AccountError::NoMailbox { .. }) => "`postmerge mailboxes` lists them",
         ReplicaError::Member(MemberError::NoLane) => {

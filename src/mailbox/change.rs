@@ -5,6 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use automerge::ScalarValue;
 use automerge::legacy::{Key, ObjectId, Op, OpType};
+use data_encoding::BASE64URL_NOPAD;
 
 use super::document::Place;
 use super::pack::Pack;
@@ -58,6 +59,8 @@ pub struct Change {
     pub(super) inner: automerge::Change,
     replica: ReplicaId,
     touched: Touched,
+    under: Option<[u8; 8]>,
+    signature: Option<[u8; 64]>,
 }
 
 /// Why a change is refused. Its author, or whoever sent it, is to blame.
@@ -119,7 +122,8 @@ impl Change {
         if inner.deps().is_empty() || inner.deps().len() > Change::MAX_DEPS {
             return Err(foreign("depends on nothing or on too much"));
         }
-        if inner.message().is_some() || !inner.extra_bytes().is_empty() {
+        let under = inner.message().map(read_under);
+        if under == Some(None) || !inner.extra_bytes().is_empty() {
             return Err(foreign("carries text beside its operations"));
         }
         if inner.raw_bytes().len() > Change::MAX_SIZE {
@@ -134,7 +138,7 @@ impl Change {
         for op in &decoded.operations {
             vet_op(op, inner.timestamp(), &mut touched).map_err(foreign)?;
         }
-        Ok(Change { inner, replica, touched })
+        Ok(Change { inner, replica, touched, under: under.flatten(), signature: None })
     }
 
     /// Who made it.
@@ -167,10 +171,35 @@ impl Change {
         self.inner.raw_bytes()
     }
 
+    /// The membership record that gave its author the role it acts in; nothing for the one that it came with.
+    pub fn under(&self) -> Option<[u8; 8]> {
+        self.under
+    }
+
+    /// With its author's signature, which travels and is stored with it. Nothing here looks into that.
+    pub fn signed(self, signature: Option<[u8; 64]>) -> Change {
+        Change { signature, ..self }
+    }
+
+    /// The signature that came with it.
+    pub fn signature(&self) -> Option<&[u8; 64]> {
+        self.signature.as_ref()
+    }
+
     /// What it wrote to.
     pub fn touched(&self) -> &Touched {
         &self.touched
     }
+}
+
+/// A membership record's name as the message of a change, in the one form there is.
+pub(super) fn write_under(record: &[u8; 8]) -> String {
+    BASE64URL_NOPAD.encode(record)
+}
+
+fn read_under(message: &str) -> Option<[u8; 8]> {
+    let record = BASE64URL_NOPAD.decode(message.as_bytes()).ok()?.try_into().ok()?;
+    (write_under(&record) == message).then_some(record)
 }
 
 fn vet_op(op: &Op, time: i64, touched: &mut Touched) -> Result<(), &'static str> {

@@ -108,6 +108,8 @@ pub enum DocumentError {
 pub struct Document {
     doc: Automerge,
     replica: ReplicaId,
+    /// The membership record that changes of this replica name.
+    under: Option<[u8; 8]>,
     /// The last change of each author.
     last: BTreeMap<ReplicaId, u64>,
 }
@@ -141,7 +143,7 @@ impl Document {
                 *seq = meta.seq.max(*seq);
             }
         }
-        Document { doc, replica, last }
+        Document { doc, replica, under: None, last }
     }
 
     pub(super) fn automerge(&self) -> &Automerge {
@@ -196,6 +198,11 @@ impl Document {
     /// The replica that local changes are written as.
     pub fn replica(&self) -> ReplicaId {
         self.replica
+    }
+
+    /// From now on changes of this replica name another membership record.
+    pub fn set_under(&mut self, record: Option<[u8; 8]>) {
+        self.under = record;
     }
 
     /// Applies a change; its dependencies must be here. False if it was known already. After an error that is
@@ -257,7 +264,7 @@ impl Document {
         let hash = {
             let mut writer = Writer::new(self.doc.transaction(), self.replica, seq);
             write(&mut writer);
-            writer.commit(time)
+            writer.commit(time, self.under.as_ref())
         };
         let inner = self.doc.get_change_by_hash(&hash?)?;
         self.last.insert(self.replica, seq);

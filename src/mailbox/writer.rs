@@ -3,6 +3,7 @@
 use automerge::transaction::{CommitOptions, Transactable, Transaction};
 use automerge::{ChangeHash, ObjId, ReadDoc, ScalarValue};
 
+use super::change::write_under;
 use super::document::{Place, scalars};
 use super::pack::{Pack, short_hash};
 use super::run::UidRecord;
@@ -23,9 +24,14 @@ impl<'a> Writer<'a> {
         Writer { tx, replica, seq, drawn: 0 }
     }
 
-    /// The hash of the change; nothing if no value changed. `time` is in seconds since 1970.
-    pub(super) fn commit(self, time: i64) -> Option<ChangeHash> {
-        self.tx.commit_with(CommitOptions::default().with_time(time)).0
+    /// The hash of the change; nothing if no value changed. `time` is in seconds since 1970; `under` is the membership record
+    /// that the change names.
+    pub(super) fn commit(self, time: i64, under: Option<&[u8; 8]>) -> Option<ChangeHash> {
+        let mut options = CommitOptions::default().with_time(time);
+        if let Some(record) = under {
+            options.set_message(write_under(record));
+        }
+        self.tx.commit_with(options).0
     }
 
     /// Bytes that no other pack of the account has: author, number of the change, count within it.

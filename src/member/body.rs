@@ -2,7 +2,8 @@
 
 use super::cbor::{Malformed, Reader, Writer};
 use super::keys::{PeerId, PublicKey};
-use super::record::{MAX_ADDRESS, MAX_ADDRESSES, MAX_NAME, MemberName, OfferId, RecordError, Role};
+use super::record::{MAX_ADDRESS, MAX_ADDRESSES, MAX_NAME, MemberName, OfferId, RecordError};
+use super::role::Role;
 use crate::mailbox::ReplicaId;
 use crate::uid::{Block, Lane};
 
@@ -70,6 +71,13 @@ pub enum Body {
         /// At most [`MAX_ADDRESSES`] of at most [`MAX_ADDRESS`] bytes.
         addresses: Vec<String>,
     },
+    /// Gives a member that is no server another role, which is no server's either: a server has shown UIDs.
+    Assign {
+        /// The member.
+        replica: ReplicaId,
+        /// What it does from now on.
+        role: Role,
+    },
     /// A kind of a later version: kept and passed on, without effect here.
     Unknown(u64),
 }
@@ -84,6 +92,7 @@ impl Body {
             Body::Revoke { .. } => 4,
             Body::Succeed { .. } => 5,
             Body::Address { .. } => 6,
+            Body::Assign { .. } => 7,
             Body::Unknown(kind) => *kind,
         }
     }
@@ -122,6 +131,9 @@ impl Body {
                 out.array(1);
                 write_addresses(out, addresses);
             }
+            Body::Assign { replica, role } => {
+                out.array(2).bytes(replica.as_bytes()).uint(role.code().into());
+            }
             Body::Unknown(kind) => return Err(RecordError::Kind { kind: *kind }),
         }
         Ok(())
@@ -131,7 +143,7 @@ impl Body {
         let known = match kind {
             1 | 3 => 5,
             2 => 6,
-            4 => 2,
+            4 | 7 => 2,
             5 => 3,
             6 => 1,
             kind => return reader.skip(1).map(|()| Body::Unknown(kind)),
@@ -162,7 +174,8 @@ impl Body {
                 key: PublicKey::from_bytes(reader.exactly()?),
                 endpoint: read_peer(reader)?,
             },
-            _ => Body::Address { addresses: read_addresses(reader)? },
+            6 => Body::Address { addresses: read_addresses(reader)? },
+            _ => Body::Assign { replica: ReplicaId::from_bytes(reader.exactly()?), role: read_role(reader)? },
         };
         reader.skip(later)?;
         Ok(body)

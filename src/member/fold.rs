@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::body::Body;
 use super::keys::{PeerId, PublicKey, SecretKey};
-use super::record::{MAX_AFTER, OfferId, Record, RecordError, RecordId, Role};
+use super::record::{MAX_AFTER, OfferId, Record, RecordError, RecordId, RoleName};
+use super::role::Role;
 use super::rules::{Member, Offer, OfferState, Rejection, State, Status};
 use crate::mailbox::{AccountId, ReplicaId};
 use crate::uid::{Block, Lane};
@@ -28,8 +29,12 @@ pub struct Members {
     offers: BTreeMap<OfferId, Offer>,
     rejected: BTreeMap<RecordId, Rejection>,
     heads: BTreeSet<RecordId>,
-    /// Who was ever let in, by a record in effect or void.
-    introduced: BTreeSet<ReplicaId>,
+    /// Who was ever let in, by a record in effect or void, and with which key.
+    introduced: BTreeSet<(ReplicaId, PublicKey)>,
+    /// In which role changes are judged: by their author and the record that they name.
+    roles: BTreeMap<(ReplicaId, Option<RoleName>), Role>,
+    /// What records without effect conferred as far as they knew. It depends on a record's past alone, so it is found once.
+    outdated: BTreeMap<RecordId, Option<(ReplicaId, Role)>>,
     block: Option<Block>,
     digest: [u8; 16],
 }
@@ -48,6 +53,8 @@ impl Members {
             rejected: BTreeMap::new(),
             heads: BTreeSet::new(),
             introduced: BTreeSet::new(),
+            roles: BTreeMap::new(),
+            outdated: BTreeMap::new(),
             block: None,
             digest: [0; 16],
         };
@@ -117,7 +124,25 @@ impl Members {
     /// Whether a record of the log let `replica` in, be it void since. Such a one may be no member, neither past nor present,
     /// though others took its changes while it was one for them, and follow those with their own.
     pub fn has_introduced(&self, replica: ReplicaId) -> bool {
-        self.introduced.contains(&replica)
+        self.keys_of(replica).next().is_some()
+    }
+
+    /// The keys with which `replica` was let in: one, unless somebody let it in twice.
+    pub fn keys_of(&self, replica: ReplicaId) -> impl Iterator<Item = PublicKey> {
+        let none = PublicKey::from_bytes([0; 32]);
+        let of = self.introduced.range((replica, none)..).take_while(move |(who, _)| *who == replica);
+        of.map(|(_, key)| *key)
+    }
+
+    /// The role in which a change of `replica` is judged that names the record `under`, or none: that of the record which let
+    /// it in. A record counts as it did for whoever followed it: so all replicas judge alike, whatever they hear when.
+    pub fn role_under(&self, replica: ReplicaId, under: Option<RoleName>) -> Option<Role> {
+        self.roles.get(&(replica, under)).copied()
+    }
+
+    /// The record that changes of `replica` are to name.
+    pub fn under(&self, replica: ReplicaId) -> Option<RoleName> {
+        self.get(replica)?.assigned.map(|record| record.role_name())
     }
 
     /// All members, past and present, by id.
@@ -191,7 +216,7 @@ impl Members {
         expires_at: u64,
         now: u64,
     ) -> Result<Body, MemberError> {
-        if role == Role::Observer {
+        if role != Role::Server {
             return Ok(Body::Offer { offer, role, lane: None, expires_at, replaces: None });
         }
         let own = self.lane_of(author).ok_or(MemberError::NoLane)?;
@@ -212,7 +237,8 @@ impl Members {
     fn refold(&mut self) {
         let order = causal_order(&self.records);
         let past = Past::of(&order);
-        let (state, rejected) = fold(self.account, &order, &past);
+        let (state, rejected) = fold(self.account, &order, &past, |_| true);
+        let roles = roles(self.account, &order, &past, (&state, &rejected), &mut self.outdated);
         self.block = state.block;
         self.heads = self.records.keys().copied().collect();
         for record in &order {
@@ -232,13 +258,44 @@ impl Members {
         self.rejected = all;
         (self.members, self.offers) = state.into_members();
         let newcomers = self.records.values().filter_map(|record| newcomer(self.account, record));
-        self.introduced = newcomers.map(|(replica, _)| replica).collect();
+        self.introduced = newcomers.collect();
         let mut hasher = blake3::Hasher::new_derive_key("postmerge 1 membership digest");
         for id in self.records.keys() {
             hasher.update(id.as_bytes());
         }
         self.digest.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
+        self.roles = roles;
     }
+}
+
+/// What each record confers, or conferred for whoever followed it. `now` is what the whole log comes to.
+fn roles(
+    account: AccountId,
+    order: &[&Record],
+    past: &Past,
+    now: (&State, &[Option<Rejection>]),
+    outdated: &mut BTreeMap<RecordId, Option<(ReplicaId, Role)>>,
+) -> BTreeMap<(ReplicaId, Option<RoleName>), Role> {
+    let mut roles = BTreeMap::new();
+    for (at, record) in order.iter().enumerate() {
+        let name = match record.body() {
+            Body::Assign { .. } => Some(record.id().role_name()),
+            Body::Found { .. } | Body::Admit { .. } | Body::Succeed { .. } => None,
+            _ => continue,
+        };
+        let conferred = match now.1[at] {
+            None => now.0.conferred(record),
+            Some(_) => *outdated.entry(record.id()).or_insert_with(|| {
+                let (then, rejected) =
+                    fold(account, order, past, |other| other == at || past.contains(at, other));
+                then.conferred(record).filter(|_| rejected[at].is_none())
+            }),
+        };
+        if let Some((replica, role)) = conferred {
+            roles.entry((replica, name)).or_insert(role);
+        }
+    }
+    roles
 }
 
 /// The records whose predecessors are all here, each after what it follows, else by id.
@@ -332,8 +389,13 @@ impl Past {
 
 /// Applies the records in order. Each revocation that takes effect voids what its target wrote and its author
 /// had not seen, so the fold starts again with those records void; competing revocations take effect by the
-/// seniority of their authors. At most one round for each revoked member.
-fn fold(account: AccountId, order: &[&Record], past: &Past) -> (State, Vec<Option<Rejection>>) {
+/// seniority of their authors. At most one round for each revoked member. Records that are not `known` are left out.
+fn fold(
+    account: AccountId,
+    order: &[&Record],
+    past: &Past,
+    known: impl Fn(usize) -> bool,
+) -> (State, Vec<Option<Rejection>>) {
     let mut void = vec![false; order.len()];
     let mut effective: Vec<(ReplicaId, Option<u64>)> = Vec::new();
     let mut counted = BTreeSet::new();
@@ -344,6 +406,7 @@ fn fold(account: AccountId, order: &[&Record], past: &Past) -> (State, Vec<Optio
             .enumerate()
             .map(|(at, record)| match void[at] {
                 true => Some(Rejection::Revoked),
+                false if !known(at) => Some(Rejection::Incomplete),
                 false => state.apply(at, record, past).err(),
             })
             .collect();

@@ -1,9 +1,8 @@
 //! Membership records: signed, named by the hash of what was signed, and naming the records they follow.
 
 use std::fmt;
-use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::body::Body;
 use super::cbor::{Malformed, Reader, Writer};
@@ -26,61 +25,6 @@ pub const MAX_ADDRESS: usize = 64;
 const VERSION: u64 = 1;
 /// Signed bytes begin with this, so that no other signature of a replica can be passed off as a record.
 const DOMAIN: &[u8] = b"postmerge 1 membership record\0";
-
-/// What a member does for an account.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Role {
-    /// Serves mail clients and assigns UIDs; owns a lane.
-    Server,
-    /// Holds and changes mail, but assigns no shared UIDs.
-    Observer,
-}
-
-impl Role {
-    /// The number that formats use. 3 (reader) and 4 (deliver) are reserved.
-    pub const fn code(self) -> u8 {
-        match self {
-            Role::Server => 1,
-            Role::Observer => 2,
-        }
-    }
-
-    /// Nothing for a number that this version does not know.
-    pub const fn from_code(code: u64) -> Option<Role> {
-        match code {
-            1 => Some(Role::Server),
-            2 => Some(Role::Observer),
-            _ => None,
-        }
-    }
-}
-
-impl fmt::Display for Role {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Role::Server => "server",
-            Role::Observer => "observer",
-        })
-    }
-}
-
-impl FromStr for Role {
-    type Err = RoleError;
-
-    fn from_str(text: &str) -> Result<Role, RoleError> {
-        match text {
-            "server" => Ok(Role::Server),
-            "observer" => Ok(Role::Observer),
-            _ => Err(RoleError),
-        }
-    }
-}
-
-/// A text is not a role.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a role is server or observer")]
-pub struct RoleError;
 
 /// What people call a member: 1 to 64 bytes of UTF-8 without control characters.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize)]
@@ -130,7 +74,16 @@ impl OfferId {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RecordId([u8; 32]);
 
+/// How a change names the record that gave its author its role: the first bytes of the record's id. Its author cannot choose
+/// them, and nobody else's record is meant.
+pub type RoleName = [u8; 8];
+
 impl RecordId {
+    /// The name by which a change refers to the record.
+    pub fn role_name(&self) -> RoleName {
+        *self.0.first_chunk().expect("eight of thirty-two bytes")
+    }
+
     /// The 32 bytes of the hash.
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
@@ -324,6 +277,7 @@ impl From<Malformed> for RecordError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::member::Role;
     use crate::uid::{Block, Lane};
 
     fn key() -> SecretKey {
@@ -356,6 +310,7 @@ mod tests {
             Body::Revoke { replica, last: None },
             Body::Succeed { replica, key, endpoint },
             Body::Address { addresses },
+            Body::Assign { replica, role: Role::Reader },
         ]
     }
 

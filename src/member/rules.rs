@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use super::body::Body;
 use super::fold::Past;
 use super::keys::{PeerId, PublicKey};
-use super::record::{MemberName, OfferId, Record, Role};
+use super::record::{MemberName, OfferId, Record, RecordId};
+use super::role::Role;
 use crate::mailbox::{AccountId, ReplicaId};
 use crate::uid::{Block, Lane};
 
@@ -22,6 +23,8 @@ pub struct Member {
     pub name: MemberName,
     /// What it does.
     pub role: Role,
+    /// The record that gave it another role than the one it came with; its changes name it.
+    pub assigned: Option<RecordId>,
     /// The UIDs that are its own to claim or to halve.
     pub lane: Option<Lane>,
     /// Where it can be reached, as it last said.
@@ -114,6 +117,9 @@ pub enum Rejection {
     /// The id of the new replica or offer is in use.
     #[error("the id is already in use")]
     InUse,
+    /// It would make a server of another member, or the other way round.
+    #[error("a server stays one, and nobody else becomes one")]
+    Server,
     /// It is about somebody who is no member.
     #[error("it is about somebody who is not a member")]
     UnknownTarget,
@@ -124,6 +130,8 @@ struct Seat {
     member: Member,
     /// The record that made it a member.
     since: usize,
+    /// What it was let in as.
+    came_as: Role,
     /// Which line of succession it belongs to: the line owns the lane.
     line: usize,
     /// The record that ended it by succession.
@@ -171,9 +179,16 @@ impl State {
             return Err(Rejection::Succeeded);
         }
         let line = seat.line;
-        let may_invite = seat.member.role == Role::Server || self.lines[line].is_some();
+        // Whoever may not even change mail does not decide who may.
+        let may_invite = match seat.member.role {
+            Role::Server => true,
+            Role::Observer => self.lines[line].is_some(),
+            Role::Reader | Role::Deliver => false,
+        };
         match record.body() {
-            Body::Offer { .. } | Body::Admit { .. } | Body::Revoke { .. } if !may_invite => {
+            Body::Offer { .. } | Body::Admit { .. } | Body::Revoke { .. } | Body::Assign { .. }
+                if !may_invite =>
+            {
                 Err(Rejection::NotAllowed)
             }
             Body::Offer { .. } => self.offer(at, record, line, past),
@@ -181,6 +196,16 @@ impl State {
             Body::Revoke { replica, .. } => {
                 let target = self.seats.get(replica).ok_or(Rejection::UnknownTarget)?;
                 if past.contains(at, target.since) { Ok(()) } else { Err(Rejection::UnknownTarget) }
+            }
+            Body::Assign { replica, role } => {
+                let known = |seat: &&mut Seat| past.contains(at, seat.since);
+                let target = self.seats.get_mut(replica).filter(known).ok_or(Rejection::UnknownTarget)?;
+                if target.member.role == Role::Server || *role == Role::Server {
+                    return Err(Rejection::Server);
+                }
+                target.member.role = *role;
+                target.member.assigned = Some(record.id());
+                Ok(())
             }
             Body::Succeed { replica, key, endpoint } => {
                 self.succeed(at, record.author(), *replica, *key, *endpoint)
@@ -210,12 +235,13 @@ impl State {
             endpoint: *endpoint,
             name: name.clone(),
             role: *role,
+            assigned: None,
             lane: None,
             addresses: Vec::new(),
             inviter: None,
             status: Status::Active,
         };
-        self.seats.insert(record.author(), Seat { member, since: at, line: 0, until: None });
+        self.seats.insert(record.author(), Seat { member, since: at, came_as: *role, line: 0, until: None });
         Ok(())
     }
 
@@ -297,13 +323,14 @@ impl State {
             endpoint: *endpoint,
             name: name.clone(),
             role,
+            assigned: None,
             lane: None,
             addresses: Vec::new(),
             inviter: Some(record.author()),
             status: Status::Active,
         };
         let line = self.lines.len() - 1;
-        self.seats.insert(*replica, Seat { member, since: at, line, until: None });
+        self.seats.insert(*replica, Seat { member, since: at, came_as: role, line, until: None });
         Ok(())
     }
 
@@ -330,12 +357,25 @@ impl State {
             key,
             endpoint,
             inviter: Some(old),
+            assigned: None,
             status: Status::Active,
             ..seat.member.clone()
         };
-        let line = seat.line;
-        self.seats.insert(new, Seat { member, since: at, line, until: None });
+        let (line, came_as) = (seat.line, member.role);
+        self.seats.insert(new, Seat { member, since: at, came_as, line, until: None });
         Ok(())
+    }
+
+    /// What record `at`, which took effect, lets a replica do: whom it is about, and in which role.
+    pub(super) fn conferred(&self, record: &Record) -> Option<(ReplicaId, Role)> {
+        match record.body() {
+            Body::Assign { replica, role } => Some((*replica, *role)),
+            Body::Found { .. } => Some((record.author(), self.seats.get(&record.author())?.came_as)),
+            Body::Admit { replica, .. } | Body::Succeed { replica, .. } => {
+                Some((*replica, self.seats.get(replica)?.came_as))
+            }
+            _ => None,
+        }
     }
 
     /// When the member came, for the order of competing revocations: founders before those they invited.

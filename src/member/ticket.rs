@@ -8,7 +8,8 @@ use data_encoding::BASE32_NOPAD;
 use super::body::{read_addresses, read_block, read_lane, read_peer, read_role, write_addresses, write_lane};
 use super::cbor::{Malformed, Reader, Writer};
 use super::keys::{PeerId, TicketSecret};
-use super::record::{OfferId, Role};
+use super::record::OfferId;
+use super::role::Role;
 use crate::mailbox::{AccountId, ReplicaId};
 use crate::uid::{Block, Lane};
 

@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use super::identity::{Identity, Outside, Watch};
 use super::record::{LocalRecord, decode_version, encode_version};
 use super::{ReplicaError, owed};
-use crate::mailbox::{Change, Document, DocumentError, UidValidity};
-use crate::member::{Members, Role};
+use crate::mailbox::{Change, Document, DocumentError, ReplicaId, UidValidity};
+use crate::member::{Members, Role, Signature};
 use crate::store::{BodyStore, Group, Position, Record, Store, StoreError, Txn};
 use crate::uid::{
     Account, AccountError, Block, Event, Grant, Lane, Table, TableError, Tables, TablesMut, Written,
@@ -22,6 +22,9 @@ const GRANTED: &[u8] = b"granted";
 /// Followed by the hash of a change, in a row for each that waits for a lost one.
 const WAITING: &[u8] = b"waiting:";
 const WAITING_END: &[u8] = b"waiting;";
+/// Followed by the name and the number of a change that this replica wrote under an earlier name: the signature.
+const SIGNED: &[u8] = b"signed:";
+const SIGNED_END: &[u8] = b"signed;";
 
 /// Logged bytes after which a snapshot is written, unless half of the last one is more: loading then never costs much
 /// more than the snapshot itself.
@@ -101,7 +104,7 @@ impl Core {
     pub(super) fn standing(&self) -> Result<Standing, ReplicaError> {
         Ok(match self.members.get(self.identity.replica).map(|member| member.role) {
             None => Standing::Outsider,
-            Some(Role::Observer) => Standing::Observer,
+            Some(Role::Observer | Role::Reader | Role::Deliver) => Standing::Observer,
             Some(Role::Server) if self.is_ready()? => Standing::Server,
             Some(Role::Server) => Standing::Waiting,
         })
@@ -125,7 +128,10 @@ impl Core {
 
     fn new_account(&self, doc: Document, era: u16) -> Result<Account, ReplicaError> {
         let block = self.members.block().unwrap_or(Block::STANDARD);
-        Ok(Account::new(self.identity.account, doc, self.grant(&self.store.reader()?)?, block, era))
+        let grant = self.grant(&self.store.reader()?)?;
+        let mut account = Account::new(self.identity.account, doc, grant, block, era);
+        account.set_under(self.members.under(self.identity.replica));
+        Ok(account)
     }
 
     /// The era of the index; nothing for a new one.
@@ -319,6 +325,7 @@ impl Core {
         let grant = self.grant(&self.store.reader()?)?;
         if let Some(account) = &mut self.account {
             account.set_grant(grant);
+            account.set_under(self.members.under(self.identity.replica));
         }
         Ok(())
     }
@@ -354,6 +361,7 @@ impl Core {
         let before = own(&account);
         let version = account.document().version().clone();
         let bodies = self.store.bodies().clone();
+        let role = self.role();
         let mut txn = self.store.begin()?;
         for record in records {
             if logs {
@@ -371,6 +379,12 @@ impl Core {
                 return Err(error.into());
             }
         };
+        let own = |change: &&Change| change.replica() == self.identity.replica;
+        let overstep = written.changes().filter(own).find_map(|change| role.permits(change.touched()).err());
+        if let Some(overstep) = overstep {
+            // The account is ahead of the disk, and is dropped.
+            return Err(ReplicaError::Role { role, overstep });
+        }
         if written.is_empty() && records.is_empty() {
             drop(txn);
             self.account = Some(account);
@@ -379,7 +393,8 @@ impl Core {
         let mut logged = 0;
         for batch in written.batches.iter().filter(|_| logs) {
             for change in batch {
-                txn.log_change(change.replica(), change.seq(), change.hash(), change.bytes())?;
+                let (author, seq, signature) = (change.replica(), change.seq(), change.signature());
+                txn.log_change(author, seq, change.hash(), change.bytes(), signature)?;
                 logged += change.bytes().len();
             }
             txn.log_local(&LocalRecord::BatchEnd.encode())?;
@@ -449,6 +464,18 @@ impl Core {
             self.snapshot()?;
         }
         Ok(self.store.close()?)
+    }
+
+    /// Signatures of what this replica wrote under earlier names.
+    pub(super) fn signatures(&self) -> Result<BTreeMap<(ReplicaId, u64), Signature>, ReplicaError> {
+        let rows = self.store.reader()?.range(Table::Meta, SIGNED, SIGNED_END, usize::MAX)?;
+        let signatures = rows.iter().filter_map(|(key, value)| {
+            let (replica, seq) = key.strip_prefix(SIGNED)?.split_at_checked(16)?;
+            let seq = u64::from_be_bytes(seq.try_into().ok()?);
+            let signature = Signature::from_bytes(value.as_slice().try_into().ok()?);
+            Some(((ReplicaId::from_slice(replica)?, seq), signature))
+        });
+        Ok(signatures.collect())
     }
 
     /// The heads of the document, ascending, without loading it.
@@ -547,6 +574,10 @@ fn apply_local(account: &mut Account, txn: &mut Txn<'_>, record: &LocalRecord) -
         }
         LocalRecord::Counter(counter) => Account::go_on_from(txn, *counter)?,
         LocalRecord::Granted(after) => txn.put(Table::Meta, GRANTED, &encode_version(after))?,
+        LocalRecord::Signed { replica, seq, signature } => {
+            let key = [SIGNED, replica.as_bytes(), &seq.to_be_bytes()].concat();
+            txn.put(Table::Meta, &key, signature.as_bytes())?;
+        }
     }
     Ok(())
 }

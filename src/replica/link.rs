@@ -3,12 +3,14 @@
 //! No I/O of its own beyond the store: bytes and time go in, bytes and events come out, so that any transport can carry it.
 
 mod bodies;
+mod chains;
 mod changes;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use self::bodies::Fetching;
+use self::chains::Covering;
 use self::changes::Incoming;
 use super::contacts::Meeting;
 use super::elders::Elder;
@@ -135,6 +137,7 @@ pub struct Link {
     meeting: Option<Meeting>,
     incoming: Incoming,
     outgoing: Option<(Missing, Snapshot)>,
+    covering: Covering,
     fetching: Fetching,
     streaming: Option<(Wanted, BodyReader)>,
     /// What the peer last said its state is.
@@ -221,6 +224,7 @@ impl Link {
             meeting: None,
             incoming: Incoming::default(),
             outgoing: None,
+            covering: Covering::default(),
             fetching: Fetching::default(),
             streaming: None,
             peer_digest: None,

@@ -3,16 +3,16 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use super::core::{Core, restore_floor};
+use super::core::{Core, Standing, restore_floor};
 use super::identity::Identity;
 use super::record::LocalRecord;
 use super::{MEMBERS, Replica, ReplicaError, now, random};
 use crate::bytes::{Reader, put_number};
 use crate::mailbox::{AccountId, ReplicaId};
 use crate::member::{
-    Body, Member, Members, OfferId, OfferState, PeerId, Record, Role, SecretKey, Status, Ticket,
+    Body, ChainHead, Member, Members, OfferId, OfferState, PeerId, Record, Role, SecretKey, Status, Ticket,
 };
-use crate::sync::{Fault, Join, MAX_INTRODUCTION, PeerHello, RecordName, Refusal};
+use crate::sync::{Fault, Join, MAX_INTRODUCTION, MAX_QUEUED, PeerHello, RecordName, Refusal};
 use crate::uid::Written;
 
 /// What an invitation is to say.
@@ -107,7 +107,7 @@ pub(super) fn add(core: &mut Core, records: Vec<Record>) -> Result<bool, Replica
 /// Goes on as another replica after the store was copied back: what the old one did since is unknown, and the same number
 /// must never stand for two changes.
 pub(super) fn succeed(core: &mut Core) -> Result<(), ReplicaError> {
-    let (old, old_key) = (core.identity.replica, SecretKey::from_seed(*core.identity.key.seed()));
+    let old = core.identity.replica;
     let Some(member) = core.members.get(old).filter(|member| member.status == Status::Active).cloned() else {
         return Ok(());
     };
@@ -115,18 +115,28 @@ pub(super) fn succeed(core: &mut Core) -> Result<(), ReplicaError> {
         replica = %old,
         "the store is behind what this replica once wrote (copied, restored or damaged); going on as a new replica with new UIDVALIDITYs"
     );
-    let (replica, key) = (ReplicaId::from_bytes(random()?), SecretKey::from_seed(random()?));
-    let body = Body::Succeed { replica, key: key.public(), endpoint: member.endpoint };
-    let record = core.members.sign(old, &old_key, &body)?;
     let reader = core.store.reader()?;
     let inside = core.account()?.highest_uid_validity(&reader)?;
-    let granted = core.is_ready()?.then_some(reader.vector()?);
     drop(reader);
     let floor = restore_floor(inside, core.outside());
-    // In this order: a crash in between does it all again, or finds the record in the identity.
-    let mut records = vec![LocalRecord::Restored { floor, time: now(), era: u16::from_be_bytes(random()?) }];
+    let restored = LocalRecord::Restored { floor, time: now(), era: u16::from_be_bytes(random()?) };
+    go_on(core, member.endpoint, vec![restored])?;
+    core.change(&[], |account, txn| Ok(((), account.settle(txn, now(), None)?)))?;
+    Ok(())
+}
+
+/// Goes on under another name with another key, with the same lane. `records` are what else is to be remembered.
+fn go_on(core: &mut Core, endpoint: PeerId, mut records: Vec<LocalRecord>) -> Result<(), ReplicaError> {
+    let (old, old_key) = (core.identity.replica, SecretKey::from_seed(*core.identity.key.seed()));
+    let (replica, key) = (ReplicaId::from_bytes(random()?), SecretKey::from_seed(random()?));
+    let body = Body::Succeed { replica, key: key.public(), endpoint };
+    let record = core.members.sign(old, &old_key, &body)?;
     // What the old replica was ready for, its successor is too; who invited it is of no matter any more.
-    records.extend(granted.map(LocalRecord::Granted));
+    if core.is_ready()? {
+        records.push(LocalRecord::Granted(core.store.reader()?.vector()?));
+    }
+    records.extend(sign_all(core, old, &old_key)?);
+    // In this order: a crash in between does it all again, or finds the record in the identity.
     core.change(&records, |_, _| Ok(((), Written::default())))?;
     let identity = Identity {
         account: core.identity.account,
@@ -138,8 +148,26 @@ pub(super) fn succeed(core: &mut Core) -> Result<(), ReplicaError> {
     identity.write(core.store.dir())?;
     core.become_successor(identity);
     add(core, vec![record])?;
-    core.change(&[], |account, txn| Ok(((), account.settle(txn, now(), None)?)))?;
     Ok(())
+}
+
+/// Signs what this replica wrote, for those who get it when the key is gone: wherever a peer would want a signature.
+fn sign_all(core: &Core, replica: ReplicaId, key: &SecretKey) -> Result<Vec<LocalRecord>, ReplicaError> {
+    let reader = core.store.reader()?;
+    let mut others = reader.vector()?;
+    let last = others.remove(&replica);
+    let (mut records, mut bytes) = (Vec::new(), 0);
+    for change in reader.missing(&others)? {
+        let change = change?;
+        bytes += change.bytes.len();
+        if bytes > MAX_QUEUED / 2 || Some(change.seq) == last {
+            let head =
+                ChainHead { account: core.identity.account, replica, seq: change.seq, hash: change.hash };
+            records.push(LocalRecord::Signed { replica, seq: change.seq, signature: head.sign(key) });
+            bytes = 0;
+        }
+    }
+    Ok(records)
 }
 
 /// After a crash between the two: a successor that is in its identity and not yet in the membership log. True if so: then
@@ -282,6 +310,38 @@ impl Replica {
             }
             let last = core.store.reader()?.last_seq(peer)?;
             let body = Body::Revoke { replica: peer, last: (last > 0).then_some(last) };
+            let record = core.members.sign(core.identity.replica, &core.identity.key, &body)?;
+            add(core, vec![record])?;
+            Ok(())
+        })?;
+        self.tell(&[]);
+        Ok(())
+    }
+
+    /// Draws a new key for this replica, which goes on under another id, and says that its endpoint is `endpoint` from now on.
+    /// Its lane and its UIDs stay. Peers hear of it when it speaks to them next, from others before that; no conversation may
+    /// go on meanwhile. What was signed with the old key still counts, and nothing more is taken under it.
+    pub fn rotate(&self, endpoint: PeerId) -> Result<ReplicaId, ReplicaError> {
+        if self.standing() == Standing::Outsider {
+            return Err(ReplicaError::NotJoined);
+        }
+        let replica = self.with(|core| {
+            core.writable()?;
+            go_on(core, endpoint, Vec::new())?;
+            Ok(core.identity.replica)
+        })?;
+        self.tell(&[]);
+        Ok(replica)
+    }
+
+    /// Gives a peer that is no server another role, which is no server's either. What it wrote so far stays, and so does what
+    /// it writes before it hears of this: to stop a peer that does not obey, [`forget`](Replica::forget) it.
+    pub fn assign(&self, peer: ReplicaId, role: Role) -> Result<(), ReplicaError> {
+        self.with(|core| {
+            if core.members.get(peer).is_some_and(|member| member.role == role) {
+                return Ok(());
+            }
+            let body = Body::Assign { replica: peer, role };
             let record = core.members.sign(core.identity.replica, &core.identity.key, &body)?;
             add(core, vec![record])?;
             Ok(())

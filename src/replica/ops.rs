@@ -11,6 +11,7 @@ use super::core::Standing;
 use super::{Replica, ReplicaError, now};
 use crate::blob::BlobId;
 use crate::mailbox::{EntryId, Keyword, MailboxId, MailboxName, Message, ModSeq, SpecialUse, Uid};
+use crate::member::{Overstep, Role};
 use crate::store::Txn;
 use crate::uid::{Account, AccountError, KeywordChange, Seen, Shown, Tables, Written};
 
@@ -106,11 +107,16 @@ impl Replica {
         Ok(result)
     }
 
-    /// What an outsider wrote nobody would take, and the store could never join with it.
+    /// What an outsider wrote nobody would take, and the store could never join with it. What a reader wrote neither.
+    /// For the other roles it depends on what is written, and is found at the commit.
     pub(super) fn must_be_joined(&self) -> Result<(), ReplicaError> {
         match self.standing() {
             Standing::Outsider => Err(ReplicaError::NotJoined),
-            Standing::Observer | Standing::Waiting | Standing::Server => Ok(()),
+            Standing::Waiting | Standing::Server => Ok(()),
+            Standing::Observer => match self.role()? {
+                role @ Role::Reader => Err(ReplicaError::Role { role, overstep: Overstep::Write }),
+                _ => Ok(()),
+            },
         }
     }
 

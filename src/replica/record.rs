@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::bytes::{Reader, put_number};
 use crate::mailbox::{ReplicaId, UidValidity};
+use crate::member::Signature;
 use crate::uid::PrivateUids;
 
 /// A local record of the log. The number of a kind is never reused.
@@ -19,6 +20,8 @@ pub(super) enum LocalRecord {
     Counter(u64),
     /// What the inviter knew when this server heard of it first: with that known, its lane may be used.
     Granted(BTreeMap<ReplicaId, u64>),
+    /// A change that this replica wrote under an earlier name, whose key is gone.
+    Signed { replica: ReplicaId, seq: u64, signature: Signature },
 }
 
 impl LocalRecord {
@@ -44,6 +47,12 @@ impl LocalRecord {
                 out.push(5);
                 out.extend(encode_version(after));
             }
+            LocalRecord::Signed { replica, seq, signature } => {
+                out.push(6);
+                out.extend(replica.as_bytes());
+                out.extend(seq.to_be_bytes());
+                out.extend(signature.as_bytes());
+            }
         }
         out
     }
@@ -62,6 +71,11 @@ impl LocalRecord {
             },
             4 => LocalRecord::Counter(reader.number()?),
             5 => LocalRecord::Granted(decode_version(rest)?),
+            6 => LocalRecord::Signed {
+                replica: ReplicaId::from_bytes(reader.array()?),
+                seq: u64::from_be_bytes(reader.array()?),
+                signature: Signature::from_bytes(reader.array()?),
+            },
             _ => return None,
         })
     }
@@ -97,6 +111,11 @@ mod tests {
             LocalRecord::Restored { floor: UidValidity::new(77).unwrap(), time: -5, era: 9 },
             LocalRecord::Counter(1 << 40),
             LocalRecord::Granted([(ReplicaId::from_bytes([7; 16]), 900)].into()),
+            LocalRecord::Signed {
+                replica: ReplicaId::from_bytes([7; 16]),
+                seq: 1 << 33,
+                signature: Signature::from_bytes([8; 64]),
+            },
         ] {
             assert_eq!(LocalRecord::decode(&record.encode()), Some(record));
         }

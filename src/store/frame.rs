@@ -20,8 +20,10 @@ const MAGIC: [u8; 2] = [0xf7, b'L'];
 const CHANGE: u8 = 1;
 const LOCAL: u8 = 2;
 const LOST: u8 = 3;
+const SIGNED: u8 = 4;
 const COMMIT: u8 = 0xc0;
 const CHANGE_FIXED: usize = 16 + 8 + 32;
+const SIGNED_FIXED: usize = CHANGE_FIXED + 64;
 
 /// One change of the document, verbatim.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +36,9 @@ pub struct Change {
     pub hash: [u8; 32],
     /// Its bytes, as they were made or received.
     pub bytes: Vec<u8>,
+    /// Its author's signature, which covers all that the author wrote up to here. Not all changes of others have one, and
+    /// none of this replica's: it signs what it sends.
+    pub signature: Option<[u8; 64]>,
 }
 
 /// What a group of the log holds.
@@ -111,8 +116,13 @@ impl GroupWriter {
         seq: u64,
         hash: &[u8; 32],
         bytes: &[u8],
+        signature: Option<&[u8; 64]>,
     ) -> Result<Span, StoreError> {
-        self.frame(CHANGE, &[actor.as_bytes(), &seq.to_le_bytes(), hash, bytes])
+        let seq = seq.to_le_bytes();
+        match signature {
+            None => self.frame(CHANGE, &[actor.as_bytes(), &seq, hash, bytes]),
+            Some(signature) => self.frame(SIGNED, &[actor.as_bytes(), &seq, hash, signature, bytes]),
+        }
     }
 
     pub(crate) fn local(&mut self, bytes: &[u8]) -> Result<Span, StoreError> {
@@ -277,16 +287,24 @@ fn read_frame(file: &DiskFile, offset: u64, end: u64) -> Result<Result<Frame, &'
 
 fn decode(kind: u8, body: &[u8]) -> Option<Record> {
     match kind {
-        CHANGE if body.len() >= CHANGE_FIXED => Some(Record::Change(Change {
-            actor: ReplicaId::from_slice(&body[..16])?,
-            seq: u64::from_le_bytes(body[16..24].try_into().ok()?),
-            hash: body[24..56].try_into().ok()?,
-            bytes: body[CHANGE_FIXED..].to_vec(),
-        })),
+        CHANGE => decode_change(body, CHANGE_FIXED),
+        SIGNED => decode_change(body, SIGNED_FIXED),
         LOCAL => Some(Record::Local(body.to_vec())),
         LOST => Some(Record::Lost),
         _ => None,
     }
+}
+
+/// A change whose bytes begin at `fixed`, behind its signature if it has one.
+fn decode_change(body: &[u8], fixed: usize) -> Option<Record> {
+    let (head, bytes) = body.split_at_checked(fixed)?;
+    Some(Record::Change(Change {
+        actor: ReplicaId::from_slice(&head[..16])?,
+        seq: u64::from_le_bytes(head[16..24].try_into().ok()?),
+        hash: head[24..CHANGE_FIXED].try_into().ok()?,
+        bytes: bytes.to_vec(),
+        signature: head[CHANGE_FIXED..].try_into().ok(),
+    }))
 }
 
 #[derive(Clone, Copy)]

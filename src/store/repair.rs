@@ -301,7 +301,8 @@ fn stand_ins(first: Position, last: Position, found: &[(Position, Record)]) -> R
         for (_, record) in found.iter().filter(|(position, _)| position.0 == number) {
             match record {
                 Record::Change(change) => {
-                    group.change(change.actor, change.seq, &change.hash, &change.bytes).map(drop)?;
+                    let (hash, signature) = (&change.hash, change.signature.as_ref());
+                    group.change(change.actor, change.seq, hash, &change.bytes, signature)?;
                 }
                 Record::Local(bytes) => group.local(bytes).map(drop)?,
                 Record::Lost => {}

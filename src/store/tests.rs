@@ -25,7 +25,7 @@ fn change_bytes(actor: ReplicaId, seq: u64) -> ([u8; 32], Vec<u8>) {
 /// Logs a change and projects it the way a replay does.
 fn log(txn: &mut Txn<'_>, actor: ReplicaId, seq: u64) {
     let (hash, bytes) = change_bytes(actor, seq);
-    assert!(txn.log_change(actor, seq, hash, &bytes).unwrap());
+    assert!(txn.log_change(actor, seq, hash, &bytes, None).unwrap());
     txn.log_local(&seq.to_be_bytes()).unwrap();
     txn.put(Table::Meta, &seq.to_be_bytes(), b"seen").unwrap();
 }
@@ -98,7 +98,7 @@ fn what_is_committed_is_there_and_what_is_dropped_is_not() {
     assert!(!store.reader().unwrap().has_change(&change_bytes(A, 3).0).unwrap());
     let (hash, bytes) = change_bytes(A, 2);
     let change = store.reader().unwrap().change(A, 2).unwrap().unwrap();
-    assert_eq!(change, Change { actor: A, seq: 2, hash, bytes });
+    assert_eq!(change, Change { actor: A, seq: 2, hash, bytes, signature: None });
 }
 
 #[test]
@@ -108,9 +108,9 @@ fn a_change_comes_once_in_order_and_never_forks() {
     commit(&mut store, &[(A, 1)]);
     let mut txn = store.begin().unwrap();
     let (hash, bytes) = change_bytes(A, 1);
-    assert!(!txn.log_change(A, 1, hash, &bytes).unwrap());
-    assert!(matches!(txn.log_change(A, 1, [9; 32], b"other"), Err(StoreError::Fork { seq: 1, .. })));
-    assert!(matches!(txn.log_change(A, 3, [9; 32], b""), Err(StoreError::Gap { expected: 2, .. })));
+    assert!(!txn.log_change(A, 1, hash, &bytes, None).unwrap());
+    assert!(matches!(txn.log_change(A, 1, [9; 32], b"other", None), Err(StoreError::Fork { seq: 1, .. })));
+    assert!(matches!(txn.log_change(A, 3, [9; 32], b"", None), Err(StoreError::Gap { expected: 2, .. })));
     let huge = vec![0; frame::MAX_FRAME + 1];
     assert!(matches!(txn.log_local(&huge), Err(StoreError::TooLarge { .. })));
 }

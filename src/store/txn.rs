@@ -63,13 +63,15 @@ impl<'a> Txn<'a> {
         }
     }
 
-    /// Logs a change, after the changes it depends on. False if it is in the log already.
+    /// Logs a change, after the changes it depends on, with its author's signature if it came with one. False if it is in
+    /// the log already.
     pub fn log_change(
         &mut self,
         actor: ReplicaId,
         seq: u64,
         hash: [u8; 32],
         bytes: &[u8],
+        signature: Option<&[u8; 64]>,
     ) -> Result<bool, StoreError> {
         let held = match self.by_seq.get(&(actor, seq)) {
             Some(hash) => Some(*hash),
@@ -84,7 +86,7 @@ impl<'a> Txn<'a> {
         if seq != expected {
             return Err(StoreError::Gap { actor, seq, expected });
         }
-        let span = self.group.change(actor, seq, &hash, bytes)?;
+        let span = self.group.change(actor, seq, &hash, bytes, signature)?;
         self.note(actor, seq, ChangeRow { segment: 0, span, hash })?;
         Ok(true)
     }

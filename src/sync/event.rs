@@ -3,6 +3,16 @@
 use super::bodies::Wanted;
 use super::handshake::{Digest, Join, PeerHello, RecordName, VersionVector};
 use crate::blob::BlobId;
+use crate::member::Signature;
+
+/// A change that the peer sent.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct IncomingChange {
+    /// The change.
+    pub bytes: Vec<u8>,
+    /// What its author signed, if it came with it.
+    pub signature: Option<Signature>,
+}
 
 /// What the host hears from a session.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -35,8 +45,8 @@ pub enum Event {
         /// About how many bytes to bring; one change may be larger.
         room: usize,
     },
-    /// Changes, in causal order.
-    Changes(Vec<Vec<u8>>),
+    /// Changes, in causal order. Neither they nor what is said to be a signature were looked into.
+    Changes(Vec<IncomingChange>),
     /// The peer is in this state and has no more changes for now ([`peer_has`](super::Session::peer_has) is up to
     /// date). Commit, then say [`held`](super::Session::held) if the two have the same now, bodies included; else
     /// [`changes_known`](super::Session::changes_known), and `held` once they have.

@@ -52,6 +52,8 @@ pub(super) enum Frame {
     /// Changes as a [`Compactor`](super::compact::Compactor) packs them.
     Changes {
         packed: Vec<u8>,
+        /// By the place of the change in the list.
+        signatures: Vec<(usize, Signature)>,
     },
     ChangesEnd {
         digest: Digest,
@@ -168,8 +170,11 @@ impl Frame {
             }
             Frame::Bye | Frame::Ignored => {}
             Frame::Members { records } => write_list(&mut out, records),
-            Frame::Changes { packed } => {
-                out.bytes(packed);
+            Frame::Changes { packed, signatures } => {
+                out.array(2).bytes(packed).array(2 * signatures.len());
+                for (at, signature) in signatures {
+                    out.uint(*at as u64).bytes(signature.as_bytes());
+                }
             }
             Frame::Have { changes } | Frame::Known { changes } => write_vector(&mut out, changes),
             Frame::ChangesEnd { digest, changes } => {
@@ -300,7 +305,21 @@ fn decode_exchange(kind: u8, reader: &mut Reader<'_>) -> Result<Frame, Malformed
     Ok(match kind {
         0x10 => Frame::Members { records: read_list(reader, MAX_RECORDS, MAX_RECORD)? },
         0x11 => Frame::Have { changes: read_vector(reader)? },
-        0x12 => Frame::Changes { packed: reader.bytes()?.to_vec() },
+        0x12 => {
+            let later = reader.fields(2)?;
+            let (packed, mut signatures) = (reader.bytes()?.to_vec(), Vec::new());
+            let items = reader.array(2 * MAX_CHANGES)?;
+            for _ in 0..items / 2 {
+                let at = usize::try_from(reader.uint()?).map_err(|_| Malformed)?;
+                signatures.push((at, Signature::from_bytes(reader.exactly()?)));
+            }
+            let ascending = signatures.is_sorted_by(|(a, _), (b, _)| a < b);
+            if items % 2 == 1 || !ascending {
+                return Err(Malformed);
+            }
+            reader.skip(later)?;
+            Frame::Changes { packed, signatures }
+        }
         0x13 => {
             let later = reader.fields(2)?;
             let frame = Frame::ChangesEnd { digest: reader.exactly()?, changes: read_vector(reader)? };

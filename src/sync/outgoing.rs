@@ -7,6 +7,7 @@ use super::handshake::{Digest, State, VersionVector};
 use super::outbox::Outbox;
 use super::{MAX_CHANGE, MAX_QUEUED, MAX_REPLICAS};
 use crate::mailbox::ReplicaId;
+use crate::member::Signature;
 
 /// A change for the peer. The session never looks into its bytes.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -17,6 +18,8 @@ pub struct OutgoingChange {
     pub seq: u64,
     /// The change, at most [`MAX_CHANGE`] bytes and not empty.
     pub bytes: Vec<u8>,
+    /// What its author signed, if that goes with it.
+    pub signature: Option<Signature>,
 }
 
 #[derive(Default, PartialEq, Eq, Clone, Copy, Debug)]
@@ -143,8 +146,13 @@ impl Outgoing {
             let last = self.peer.entry(change.replica).or_default();
             *last = change.seq.max(*last);
         }
-        for changes in batches(changes.into_iter().map(|change| change.bytes).collect(), MAX_CHANGES) {
-            outbox.change(&Frame::Changes { packed: self.compactor.pack(&changes) });
+        let (bodies, signed): (_, Vec<_>) =
+            changes.into_iter().map(|change| (change.bytes, change.signature)).unzip();
+        let mut signed = signed.into_iter();
+        for changes in batches(bodies, MAX_CHANGES) {
+            let here = signed.by_ref().take(changes.len()).enumerate();
+            let signatures = here.filter_map(|(at, signature)| Some((at, signature?))).collect();
+            outbox.change(&Frame::Changes { packed: self.compactor.pack(&changes), signatures });
         }
         let Some(state) = end else {
             self.phase = Phase::Due;

@@ -9,7 +9,7 @@ use super::assembler::Assembler;
 use super::bodies::{Asking, Serving, Want, Wanted};
 use super::compact::Compactor;
 use super::error::{Fault, Misbehaved, Refusal, SessionError, Waiting};
-use super::event::Event;
+use super::event::{Event, IncomingChange};
 use super::frame::{Frame, HelloFrame, JoinFrame, batches};
 use super::handshake::{Binding, Join, Local, PeerHello, Side, State, VersionVector};
 use super::outbox::Outbox;
@@ -225,9 +225,15 @@ impl Session {
                 self.have_due = false;
                 self.outgoing.begin(&changes);
             }
-            Frame::Changes { packed } => {
+            Frame::Changes { packed, signatures } => {
                 let changes = self.unpacker.unpack(&packed, super::frame::MAX_CHANGES);
                 let changes = changes.map_err(|_| Misbehaved::Malformed { kind })?;
+                let mut changes: Vec<IncomingChange> =
+                    changes.into_iter().map(|bytes| IncomingChange { bytes, signature: None }).collect();
+                for (at, signature) in signatures {
+                    let change = changes.get_mut(at).ok_or(Misbehaved::Malformed { kind })?;
+                    change.signature = Some(signature);
+                }
                 self.changes_due = true;
                 self.events.push_back(Event::Changes(changes));
             }
@@ -459,7 +465,7 @@ impl Session {
     #[cfg(test)]
     pub(super) fn held_changes(&self) -> usize {
         let size = |event: &Event| match event {
-            Event::Changes(changes) => changes.iter().map(Vec::len).sum(),
+            Event::Changes(changes) => changes.iter().map(|change| change.bytes.len()).sum(),
             _ => 0,
         };
         self.events.iter().map(size).sum()

@@ -174,6 +174,11 @@ impl Account {
         self.grant = grant;
     }
 
+    /// From now on changes name another membership record.
+    pub fn set_under(&mut self, record: Option<[u8; 8]>) {
+        self.doc.set_under(record);
+    }
+
     /// The era of mod-sequences that this replica gives now.
     pub fn era(&self) -> u16 {
         self.era

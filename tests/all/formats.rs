@@ -34,7 +34,7 @@ fn shown_in_v1() -> BTreeMap<String, Mailbox> {
         ),
         (
             "Archive",
-            73_446,
+            97_737,
             4,
             true,
             vec![
@@ -43,10 +43,10 @@ fn shown_in_v1() -> BTreeMap<String, Mailbox> {
                 message(3, 1_000_000_002, "$Forwarded work", "two"),
             ],
         ),
-        ("Entwürfe/日本", 125_896, 2, false, vec![message(1, -1, "\\Draft", "draft")]),
+        ("Entwürfe/日本", 91_316, 2, false, vec![message(1, -1, "\\Draft", "draft")]),
         (
             "INBOX",
-            97_257,
+            84_567,
             65,
             false,
             vec![
@@ -56,7 +56,7 @@ fn shown_in_v1() -> BTreeMap<String, Mailbox> {
                 message(64, 1_000_000_006, "", "six"),
             ],
         ),
-        ("New", 74_110, 1, false, vec![]),
+        ("New", 124_027, 1, false, vec![]),
     ];
     mailboxes
         .into_iter()
@@ -183,7 +183,7 @@ fn make_version_1() {
     let target = fixtures().join("v1");
     std::fs::remove_dir_all(&target).unwrap();
     copy_dir(&first.store(), &target);
-    for left_out in ["lock", "index.redb"] {
+    for left_out in ["lock", "index.redb", "contacts"] {
         std::fs::remove_file(target.join(left_out)).unwrap();
     }
     for empty in ["large", "partial", "tmp"] {
@@ -204,7 +204,7 @@ fn version_1_shows_what_it_showed() {
     let four = replica.messages(&name("INBOX"), Uid::new(4).unwrap(), 1).unwrap()[0].entry;
     let body = std::io::read_to_string(replica.body(four).unwrap()).unwrap();
     assert_eq!(body, text("four"), "a body that is compressed on the disk");
-    assert_eq!(replica.account().to_string(), "6i7ia6sj7f5msmydkiocrw4rvi");
+    assert_eq!(replica.account().to_string(), "toq5ygrcr7p6tunzjmlgvn4owe");
     let peers: Vec<String> = replica
         .peers()
         .unwrap()

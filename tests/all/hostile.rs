@@ -7,7 +7,7 @@ use postmerge::blob::{BlobId, Bundle};
 use postmerge::mailbox::{
     Change, Document, EntryId, Keyword, MailboxId, Message, Origin, Pack, Place, ReplicaId,
 };
-use postmerge::member::{Body, Record, Role, SecretKey};
+use postmerge::member::{Body, ChainHead, Record, Role, SecretKey};
 use postmerge::replica::{Link, LinkError};
 use postmerge::sync::{Event, Local, OutgoingChange, Session, SessionError, State, VersionVector};
 use sha2::{Digest, Sha256};
@@ -35,11 +35,11 @@ impl Rogue {
         changes: Vec<OutgoingChange>,
         vector: VersionVector,
     ) -> Rogue {
-        let text = std::fs::read_to_string(guest.store().join("identity")).unwrap();
-        let field =
-            |name: &str| text.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim().to_owned();
-        let seed = data_encoding::BASE32_NOPAD.decode(field("key").to_uppercase().as_bytes()).unwrap();
-        let key = SecretKey::from_seed(seed.try_into().unwrap());
+        let key = key_of(guest);
+        let own = guest.replica.id().unwrap();
+        let sign =
+            |change: OutgoingChange| if change.replica == own { signed(guest, change) } else { change };
+        let changes = changes.into_iter().map(sign).collect();
         let account = account.map_or(guest.replica.account(), postmerge::mailbox::AccountId::from_bytes);
         let local = Local {
             account,
@@ -107,8 +107,25 @@ impl Rogue {
     }
 }
 
+/// Not signed by anybody.
 fn outgoing(change: &Change) -> OutgoingChange {
-    OutgoingChange { replica: change.replica(), seq: change.seq(), bytes: change.bytes().to_vec() }
+    let bytes = change.bytes().to_vec();
+    OutgoingChange { replica: change.replica(), seq: change.seq(), bytes, signature: None }
+}
+
+/// With the signature of whoever owns the key of `home`.
+fn signed(home: &Home, change: OutgoingChange) -> OutgoingChange {
+    let OutgoingChange { replica, seq, .. } = change;
+    let hash = Sha256::digest(&change.bytes[8..]).into();
+    let head = ChainHead { account: home.replica.account(), replica, seq, hash };
+    OutgoingChange { signature: Some(head.sign(&key_of(home))), ..change }
+}
+
+fn key_of(home: &Home) -> SecretKey {
+    let text = std::fs::read_to_string(home.store().join("identity")).unwrap();
+    let field = text.lines().find_map(|line| line.strip_prefix("key")).unwrap().trim().to_uppercase();
+    let seed = data_encoding::BASE32_NOPAD.decode(field.as_bytes()).unwrap();
+    SecretKey::from_seed(seed.try_into().unwrap())
 }
 
 /// A victim with some mail, and a member that will turn on it.
@@ -166,6 +183,48 @@ fn a_change_of_a_stranger_ends_the_session_and_changes_nothing() {
         vec![outgoing(&doc.write(0, |writer| writer.place(EntryId::from_bytes([1; 16]), None)).unwrap())]
     });
     assert!(error.to_string().contains("who is no member"), "{error}");
+}
+
+#[test]
+fn a_change_without_its_authors_signature_ends_the_session_and_changes_nothing() {
+    let (mut victim, guest) = victim();
+    victim.replica.create_mailbox(&name("Work"), None).unwrap();
+    let third = victim.invite(Role::Observer, 3);
+    third.append("INBOX", "Subject: honest\n\n");
+    third.sync(&victim);
+    let before = victim.picture();
+    let write = |home: &Home| {
+        let mut doc = Document::new(home.replica.id().unwrap());
+        let entry = EntryId::from_bytes([1; 16]);
+        let first = doc.write(0, |writer| writer.place(entry, None)).unwrap();
+        let second = doc.write(0, |writer| writer.keyword(entry, &Keyword::seen(), true)).unwrap();
+        [outgoing(&first), outgoing(&second)]
+    };
+    let [first, second] = write(&guest);
+    let of_third = write(&third);
+    let attacks = [
+        ("own, not signed", vec![first.clone()], "without its author's signature"),
+        ("own, the last of two not signed", vec![signed(&guest, first.clone()), second.clone()], "without"),
+        (
+            "own, signed as another one",
+            vec![OutgoingChange { signature: signed(&guest, second).signature, ..first }],
+            "not its author's",
+        ),
+        ("of another member, not signed", of_third.to_vec(), "without its author's signature"),
+        (
+            "of another member, signed by the peer",
+            of_third.iter().map(|change| signed(&guest, change.clone())).collect(),
+            "not its author's",
+        ),
+    ];
+    for (what, changes, expected) in attacks {
+        let mut rogue = Rogue::new(&guest, None, Vec::new());
+        rogue.changes = changes;
+        let error = rogue.attack(&victim, &guest);
+        assert!(error.to_string().contains(expected), "{what}: {error}");
+        assert_eq!(victim.picture(), before, "{what}");
+    }
+    assert_unharmed(&mut victim, &before);
 }
 
 #[test]
@@ -244,6 +303,8 @@ fn a_change_in_our_name_that_does_not_follow_ours_is_no_evidence() {
                 opened.deps = deps.into_iter().map(automerge::ChangeHash).collect();
                 forged.bytes = automerge::Change::from(opened).raw_bytes().to_vec();
             }
+            // Not even with its signature, as from a backup of its keys.
+            let forged = signed(&victim, forged);
             let error = Rogue::new(&guest, None, vec![forged]).attack(&victim, &guest);
             assert!(!matches!(error, LinkError::RolledBack), "{n}: {error}");
             assert_eq!(victim.replica.id().unwrap(), id, "{n}: {error}");

@@ -9,6 +9,7 @@ mod import;
 mod pair;
 mod quic;
 mod repair;
+mod roles;
 mod rules;
 mod served;
 mod sync;

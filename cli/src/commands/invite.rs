@@ -14,7 +14,8 @@ use crate::text;
 /// Prints a ticket with which one replica can join, once, while this one is served.
 #[derive(Args)]
 pub(crate) struct Invite {
-    /// What the guest will do: a server assigns UIDs to mail, an observer only holds it.
+    /// What the guest will do: a server assigns UIDs, an observer changes mail without that, a reader changes nothing, and one
+    /// that may deliver only adds messages.
     #[arg(long, default_value = "observer")]
     role: Role,
     /// Where this replica is reached; may be said several times. It is told to all peers.

@@ -95,7 +95,7 @@ fn row(member: &Member, oneself: bool, states: Option<&[PeerState]>) -> Row {
         status: match member.status {
             Status::Active => "active",
             Status::Revoked { .. } => "forgotten",
-            Status::Succeeded { .. } => "restored",
+            Status::Succeeded { .. } => "replaced",
         },
         oneself,
         addresses: member.addresses.clone(),

@@ -247,7 +247,11 @@ fn open(setup: &Setup) -> anyhow::Result<Replica> {
                 }
                 std::thread::sleep(Duration::from_millis(20));
             }
-            opened => return Ok(opened?),
+            opened => {
+                let replica = opened?;
+                endpoint::take_next_key(&setup.store, &replica)?;
+                return Ok(replica);
+            }
         }
     }
 }

@@ -147,6 +147,7 @@ fn code_of(error: &ReplicaError) -> Code<'static> {
         ReplicaError::NotReady | ReplicaError::NotJoined | ReplicaError::Unsettled { .. } => {
             Code::Unavailable
         }
+        ReplicaError::Role { .. } => Code::NoPerm,
         ReplicaError::Owed { .. } => Code::Unavailable,
         _ => Code::ServerBug,
     }

@@ -2,19 +2,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::chains::{self, Arriving};
 use super::{Link, LinkError, LinkEvent};
 use crate::mailbox::{Change, Document, ReplicaId};
-use crate::member::Role;
+use crate::member::{ChainHead, Role};
 use crate::replica::core::Core;
 use crate::replica::record::LocalRecord;
-use crate::sync::{Digest, OutgoingChange, State};
+use crate::store;
+use crate::sync::{Digest, IncomingChange, State};
 use crate::uid::{Account, AccountError};
 
-/// Changes that arrived and are not committed yet.
+/// What comes, and what is said of it.
 #[derive(Default)]
 pub(super) struct Incoming {
-    changes: Vec<Change>,
-    bytes: usize,
+    arriving: Arriving,
     /// The peer's mod-sequence counter.
     pub(super) counter: u64,
     /// Whether the peer was sent changes, so that it is to acknowledge their bodies.
@@ -44,7 +45,7 @@ impl Link {
         for change in missing.by_ref() {
             let change = change.map_err(crate::replica::ReplicaError::from)?;
             size += change.bytes.len();
-            changes.push(OutgoingChange { replica: change.actor, seq: change.seq, bytes: change.bytes });
+            changes.push(change);
             if size >= room {
                 exhausted = false;
                 break;
@@ -58,18 +59,24 @@ impl Link {
         if end.is_some() {
             self.outgoing = None;
         }
+        let covering = &mut self.covering;
+        let changes = self.replica.with(|core| {
+            let (account, replica, key) = (core.identity.account, core.identity.replica, &core.identity.key);
+            let sign = |change: &store::Change| {
+                ChainHead { account, replica, seq: change.seq, hash: change.hash }.sign(key)
+            };
+            Ok(chains::sign(covering, changes, (replica, sign), &core.signatures()?))
+        })?;
         Ok(self.session.offer_changes(changes, end)?)
     }
 
-    /// Vets changes and keeps them until they are committed.
-    pub(super) fn take(&mut self, changes: Vec<Vec<u8>>) -> Result<(), LinkError> {
+    /// Keeps changes until they are committed. The author's admission may be void by now: members who did not know that took the
+    /// change and wrote what follows it, and who refused it would never take anything of theirs again.
+    pub(super) fn take(&mut self, changes: Vec<IncomingChange>) -> Result<(), LinkError> {
         self.incoming.unheld |= !changes.is_empty();
-        for bytes in changes {
-            let change = Change::vet(&bytes).map_err(|fault| LinkError::Peer { what: fault.to_string() })?;
-            self.incoming.bytes += bytes.len();
-            self.incoming.changes.push(change);
-        }
-        if self.incoming.bytes >= COMMIT_BYTES {
+        let arriving = &mut self.incoming.arriving;
+        self.replica.with(|core| Ok(arriving.take(&core.members, changes)))??;
+        if arriving.covered_bytes() >= COMMIT_BYTES {
             self.commit()?;
         }
         Ok(())
@@ -77,8 +84,7 @@ impl Link {
 
     /// Commits what arrived, with the bodies that are owed for it.
     pub(super) fn commit(&mut self) -> Result<(), LinkError> {
-        let changes = std::mem::take(&mut self.incoming.changes);
-        self.incoming.bytes = 0;
+        let changes = self.incoming.arriving.covered();
         if changes.is_empty() {
             return Ok(());
         }
@@ -86,13 +92,6 @@ impl Link {
         let counter = self.incoming.counter;
         let count = changes.len() as u64;
         let result = self.replica.with(|core| {
-            // The author's admission may be void by now. Members who did not know that took the change and wrote what
-            // follows it: who refused it would never take anything of theirs again.
-            let stranger = changes.iter().find(|change| !core.members.has_introduced(change.replica()));
-            if let Some(change) = stranger {
-                let what = format!("change {} of {}, who is no member", change.seq(), change.replica());
-                return Ok(Err(LinkError::Peer { what }));
-            }
             let known = Account::counter(&core.store.reader()?)?;
             let records = if counter > known { vec![LocalRecord::Counter(counter)] } else { Vec::new() };
             match core.receive(&records, changes) {
@@ -158,6 +157,7 @@ impl Link {
     /// when it is acknowledged knows that it is still needed.
     pub(super) fn changes_end(&mut self, digest: Digest) -> Result<(), LinkError> {
         self.commit()?;
+        self.incoming.arriving.end()?;
         self.check_claim()?;
         self.peer_digest = Some(digest);
         self.heard_inviter()?;

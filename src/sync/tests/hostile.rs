@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use super::pair::*;
 use crate::blob::BlobId;
 use crate::mailbox::AccountId;
+use crate::member::Signature;
 use crate::sync::compact::Compactor;
 use crate::sync::frame::Frame;
 use crate::sync::*;
@@ -137,7 +138,15 @@ fn every_breach_is_named() {
         (raw(&[0, 0x7f]), Misbehaved::UnknownFrame { kind: 0x7f }),
         (raw(&[1, 0x13, 0xff]), Misbehaved::Malformed { kind: 0x13 }),
         (raw(&[1, 0x05, 0x00]), Misbehaved::Malformed { kind: 0x05 }),
-        (Frame::Changes { packed: vec![9] }.encode(), Misbehaved::Malformed { kind: 0x12 }),
+        (
+            Frame::Changes { packed: vec![9], signatures: vec![] }.encode(),
+            Misbehaved::Malformed { kind: 0x12 },
+        ),
+        (
+            Frame::Changes { packed: vec![0], signatures: vec![(0, Signature::from_bytes([0; 64]))] }
+                .encode(),
+            Misbehaved::Malformed { kind: 0x12 },
+        ),
         (Frame::Have { changes: VersionVector::new() }.encode(), Misbehaved::OutOfTurn { kind: 0x11 }),
         (Frame::Welcome { records: vec![], last: true }.encode(), Misbehaved::OutOfTurn { kind: 0x03 }),
         (want(&list, 1).encode(), Misbehaved::AskedTwice { blob: list[0].0 }),
@@ -203,7 +212,8 @@ fn a_session_that_a_change_ends_still_brings_the_membership_records() {
 #[test]
 fn what_a_few_bytes_unpack_to_is_held_one_frame_at_a_time() {
     let mut pair = open();
-    let frame = Frame::Changes { packed: Compactor::default().pack(&[vec![0; MAX_CHANGE]]) }.encode();
+    let packed = Compactor::default().pack(&[vec![0; MAX_CHANGE]]);
+    let frame = Frame::Changes { packed, signatures: vec![] }.encode();
     let count = PIECE / frame.len();
     assert!(count > 500, "{count} in one read");
     let session = &mut pair.sessions[0];

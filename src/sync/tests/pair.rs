@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::blob::{BlobId, MAX_BLOB};
 use crate::mailbox::{AccountId, ReplicaId};
-use crate::member::{MemberName, OfferId, PublicKey, SecretKey};
+use crate::member::{MemberName, OfferId, PublicKey, SecretKey, Signature};
 use crate::sync::*;
 
 pub(super) const ACCOUNT: AccountId = AccountId::from_bytes([0xac; 16]);
@@ -23,6 +23,11 @@ pub(super) fn key(n: u8) -> SecretKey {
 
 pub(super) fn offer() -> OfferId {
     OfferId::from_bytes([3; 16])
+}
+
+/// Every other change has one; here it says nothing but whose it is.
+fn signature_of(change: &[u8]) -> Option<Signature> {
+    (change[8] % 2 == 1).then(|| Signature::from_bytes([change[8]; 64]))
 }
 
 fn name_of(record: &[u8]) -> RecordName {
@@ -156,6 +161,7 @@ impl Node {
                 replica: *replica,
                 seq: *seq,
                 bytes: bytes.clone(),
+                signature: signature_of(bytes),
             })
             .collect();
         let end = (some.len() == total).then(|| self.state());
@@ -223,7 +229,10 @@ impl Node {
                 Event::ChangesWanted { peer_has, room } => self.offer_changes(session, &peer_has, room),
                 Event::Changes(changes) => {
                     self.trace.push("changes");
-                    changes.into_iter().for_each(|change| self.take_change(change));
+                    for change in changes {
+                        assert_eq!(change.signature, signature_of(&change.bytes));
+                        self.take_change(change.bytes);
+                    }
                 }
                 Event::ChangesEnd { digest } => {
                     session.changes_known(self.state().changes)?;
