@@ -36,6 +36,9 @@ pub const WINDOW: u32 = 2 << 20;
 pub const STRANGER_WINDOW: u32 = 16 << 10;
 /// Most connections that are not admitted yet; from half of this on an address must prove itself first.
 pub const MAX_STRANGERS: usize = 64;
+/// Most of them from one IPv4 address or one /64 of IPv6, so that no single host keeps the others out; a household behind one
+/// address has fewer replicas. From half of this on it must prove itself first: whoever lies about its address cannot fill it.
+pub const MAX_STRANGERS_OF_ONE: usize = 16;
 /// Most attempts to connect at once.
 pub const MAX_ATTEMPTS: usize = 16;
 /// A handshake, and the peer's first bytes, must come within this time.

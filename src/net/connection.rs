@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 
 use quinn::VarInt;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
-use tokio::sync::OwnedSemaphorePermit;
 
+use super::endpoint::Stranger;
 use super::{FINISH_TIMEOUT, NetError, WINDOW, tls};
 use crate::member::PeerId;
 use crate::sync::{Binding, Side};
@@ -32,7 +32,7 @@ impl Connection {
         connection: quinn::Connection,
         side: Side,
         (send, receive): (quinn::SendStream, quinn::RecvStream),
-        stranger: Option<OwnedSemaphorePermit>,
+        stranger: Option<Stranger>,
     ) -> Result<Connection, NetError> {
         let peer = tls::peer_of(&connection).ok_or(NetError::NoKey)?;
         let mut binding = [0; 32];
@@ -132,7 +132,7 @@ impl Writer {
 pub struct Link {
     quic: Option<quinn::Connection>,
     /// The place among strangers, until the peer is admitted.
-    stranger: Option<OwnedSemaphorePermit>,
+    stranger: Option<Stranger>,
 }
 
 /// What went over the wire, everything included; zeros for pipes.

@@ -1,18 +1,21 @@
 //! A UDP socket that accepts and makes connections.
 
-use std::net::SocketAddr;
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use quinn::{ClientConfig, EndpointConfig, IdleTimeout, ServerConfig, TokioRuntime, TransportConfig, VarInt};
+use quinn_proto::HashedConnectionIdGenerator;
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
+use zeroize::Zeroizing;
 
 use super::connection::Connection;
 use super::{
-    HANDSHAKE_TIMEOUT, IDLE_TIMEOUT, KEEP_ALIVE, MAX_ATTEMPTS, MAX_STRANGERS, NetError, SOCKET_BUFFER,
-    STRANGER_WINDOW, WINDOW, tls,
+    HANDSHAKE_TIMEOUT, IDLE_TIMEOUT, KEEP_ALIVE, MAX_ATTEMPTS, MAX_STRANGERS, MAX_STRANGERS_OF_ONE, NetError,
+    SOCKET_BUFFER, STRANGER_WINDOW, WINDOW, tls,
 };
 use crate::member::{PeerId, SecretKey};
 use crate::sync::Side;
@@ -28,6 +31,7 @@ pub struct Endpoint {
     inner: quinn::Endpoint,
     id: PeerId,
     strangers: Arc<Semaphore>,
+    guests: Arc<Guests>,
     attempts: Arc<Semaphore>,
     #[cfg(test)]
     pub(super) verifier: Arc<tls::Pinned>,
@@ -45,13 +49,14 @@ impl Endpoint {
         client.transport_config(Arc::new(transport(Side::Initiator)));
         let socket = socket(listen).map_err(|source| NetError::Bind { address: listen, source })?;
         let runtime = Arc::new(TokioRuntime);
-        let mut inner = quinn::Endpoint::new(EndpointConfig::default(), Some(server), socket, runtime)
+        let mut inner = quinn::Endpoint::new(recognizable(key), Some(server), socket, runtime)
             .map_err(|source| NetError::Bind { address: listen, source })?;
         inner.set_default_client_config(client);
         Ok(Endpoint {
             inner,
             id: key.peer_id(),
             strangers: Arc::new(Semaphore::new(MAX_STRANGERS)),
+            guests: Arc::default(),
             attempts: Arc::new(Semaphore::new(MAX_ATTEMPTS)),
             #[cfg(test)]
             verifier: configs.verifier,
@@ -72,14 +77,21 @@ impl Endpoint {
     pub async fn accept(&self) -> Option<Incoming> {
         loop {
             let incoming = self.inner.accept().await?;
-            let crowded = self.strangers.available_permits() < MAX_STRANGERS / 2;
+            let Some(guest) = Guest::from(&self.guests, incoming.remote_address().ip()) else {
+                incoming.refuse();
+                continue;
+            };
+            let crowded = guest.is_crowded || self.strangers.available_permits() < MAX_STRANGERS / 2;
             if crowded && incoming.may_retry() {
                 // It costs us one packet and nothing to remember.
                 let _ = incoming.retry();
                 continue;
             }
             match self.strangers.clone().try_acquire_owned() {
-                Ok(stranger) => return Some(Incoming { incoming, stranger }),
+                Ok(permit) => {
+                    let stranger = Stranger { _permit: permit, _guest: guest };
+                    return Some(Incoming { incoming, stranger });
+                }
                 Err(_) => incoming.refuse(),
             }
         }
@@ -161,7 +173,61 @@ impl Endpoint {
 #[must_use]
 pub struct Incoming {
     incoming: quinn::Incoming,
-    stranger: OwnedSemaphorePermit,
+    stranger: Stranger,
+}
+
+/// A place among the strangers; dropped once its bearer is known, or gone.
+pub(super) struct Stranger {
+    _permit: OwnedSemaphorePermit,
+    _guest: Guest,
+}
+
+/// Who knocks, by network: a single one must not take all places.
+#[derive(Default)]
+struct Guests(Mutex<HashMap<IpAddr, usize>>);
+
+struct Guest {
+    guests: Arc<Guests>,
+    network: IpAddr,
+    is_crowded: bool,
+}
+
+impl Guest {
+    /// Nothing if too many of that network knock already.
+    fn from(guests: &Arc<Guests>, address: IpAddr) -> Option<Guest> {
+        let network = network(address);
+        let mut all = guests.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let here = all.entry(network).or_default();
+        if *here >= MAX_STRANGERS_OF_ONE {
+            return None;
+        }
+        *here += 1;
+        let is_crowded = *here > MAX_STRANGERS_OF_ONE / 2;
+        Some(Guest { guests: Arc::clone(guests), network, is_crowded })
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        let mut all = self.guests.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(here) = all.get_mut(&self.network) {
+            *here -= 1;
+            if *here == 0 {
+                all.remove(&self.network);
+            }
+        }
+    }
+}
+
+/// One host in IPv4; in IPv6 a host has a whole /64 to choose from.
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => {
+            let [a, b, c, d, ..] = address.segments();
+            IpAddr::from([a, b, c, d, 0, 0, 0, 0])
+        }
+        address => address,
+    }
 }
 
 impl Incoming {
@@ -180,6 +246,20 @@ impl Incoming {
         });
         established.await.unwrap_or(Err(NetError::Timeout { after: HANDSHAKE_TIMEOUT }))
     }
+}
+
+/// An endpoint that was killed and started again answers what belonged to its old connections with resets that its peers can
+/// tell from forged ones (RFC 9000, section 10.3). So they dial anew at once, and not when the connection has been idle for
+/// [`IDLE_TIMEOUT`].
+fn recognizable(key: &SecretKey) -> EndpointConfig {
+    let derive = |context| Zeroizing::new(blake3::derive_key(context, key.seed()));
+    let reset_key = derive("postmerge 1 stateless reset");
+    let id_key = derive("postmerge 1 connection ids");
+    let id_key = u64::from_le_bytes(*id_key.first_chunk().expect("eight of thirty-two bytes"));
+    let mut config =
+        EndpointConfig::new(Arc::new(ring::hmac::Key::new(ring::hmac::HMAC_SHA256, reset_key.as_slice())));
+    config.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(id_key)));
+    config
 }
 
 fn transport(side: Side) -> TransportConfig {

@@ -89,6 +89,70 @@ async fn strangers_are_limited_until_they_are_admitted() {
 }
 
 #[tokio::test]
+async fn one_host_does_not_take_all_places_of_strangers() {
+    let ((_, _), (server, address)) = (endpoint(1), endpoint(2));
+    let id = server.id();
+    let (to, mut met) = tokio::sync::mpsc::unbounded_channel();
+    let accepting = tokio::spawn(async move {
+        while let Some(incoming) = server.accept().await {
+            let to = to.clone();
+            tokio::spawn(async move {
+                if let Ok(connection) = incoming.establish().await {
+                    let _ = to.send(connection);
+                }
+            });
+        }
+    });
+    let mut silent = Vec::new();
+    let mut here = Vec::new();
+    for n in 0..MAX_STRANGERS_OF_ONE {
+        let (client, _) = endpoint(n as u8 + 10);
+        let mut connection = client.connect(id, address).await.unwrap();
+        connection.writer.write_all(b"x").await.unwrap();
+        here.push(met.recv().await.unwrap());
+        silent.push((client, connection));
+    }
+    let (late, _) = endpoint(99);
+    let refused = late.connect(id, address).await.err().unwrap();
+    assert!(matches!(refused, NetError::Closed { .. } | NetError::Lost(_)), "{refused:?}");
+    // Whoever is known by now is no stranger.
+    here[0].link.admit();
+    let mut connection = late.connect(id, address).await.unwrap();
+    connection.writer.write_all(b"x").await.unwrap();
+    assert_eq!(met.recv().await.unwrap().peer, Some(late.id()));
+    accepting.abort();
+}
+
+#[tokio::test]
+async fn a_server_that_was_killed_and_started_again_is_noticed_at_once() {
+    // What the client sends goes to one server, and from some moment on to its next life.
+    let relay = std::sync::Arc::new(tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap());
+    let ((client, _), (first, old), (second, new)) = (endpoint(1), endpoint(2), endpoint(2));
+    let (address, server) = (relay.local_addr().unwrap(), std::sync::Arc::new(std::sync::Mutex::new(old)));
+    let to = server.clone();
+    let carrying = tokio::spawn(async move {
+        let (mut buffer, mut client) = (vec![0; 1 << 16], None);
+        loop {
+            let (count, from) = relay.recv_from(&mut buffer).await.unwrap();
+            let servers = [old, new];
+            let target = if servers.contains(&from) { client.unwrap() } else { *to.lock().unwrap() };
+            if !servers.contains(&from) {
+                client = Some(from);
+            }
+            relay.send_to(&buffer[..count], target).await.unwrap();
+        }
+    });
+    let (mut left, _right) = meet(&client, &first, address).await;
+    *server.lock().unwrap() = new;
+    left.writer.write_all(b"news").await.unwrap();
+    let error = tokio::time::timeout(IDLE_TIMEOUT / 4, left.reader.read(&mut [0; 8])).await;
+    let error = error.expect("it is noticed long before the connection has been idle").unwrap_err();
+    assert!(error.to_string().contains("reset"), "{error}");
+    carrying.abort();
+    drop(second);
+}
+
+#[tokio::test]
 async fn a_close_carries_its_code() {
     let ((client, _), (server, address)) = (endpoint(1), endpoint(2));
     let (mut left, right) = meet(&client, &server, address).await;
