@@ -61,6 +61,8 @@ pub struct Change {
     touched: Touched,
     under: Option<[u8; 8]>,
     signature: Option<[u8; 64]>,
+    /// How many of its operations replace the value of a key.
+    pub(super) replaced: usize,
 }
 
 /// Why a change is refused. Its author, or whoever sent it, is to blame.
@@ -138,7 +140,8 @@ impl Change {
         for op in &decoded.operations {
             vet_op(op, inner.timestamp(), &mut touched).map_err(foreign)?;
         }
-        Ok(Change { inner, replica, touched, under: under.flatten(), signature: None })
+        let replaced = decoded.operations.iter().filter(|op| !op.pred.is_empty()).count();
+        Ok(Change { inner, replica, touched, under: under.flatten(), signature: None, replaced })
     }
 
     /// Who made it.

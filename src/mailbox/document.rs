@@ -1,13 +1,18 @@
 //! The account's document: Automerge behind the few questions and writes that a mailbox needs.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::catch_unwind;
 
 use automerge::iter::MapRangeItem;
-use automerge::{ActorId, Automerge, ObjId, ReadDoc, ScalarValue, ScalarValueRef, Value, ValueRef};
+use automerge::{
+    ActorId, Automerge, ChangeHash, ObjId, ReadDoc, ScalarValue, ScalarValueRef, Value, ValueRef,
+};
 
-use super::change::{Change, ChangeFault};
+use super::change::{Change, ChangeFault, write_under};
+use super::intake;
+use super::neighbours::{Found, Neighbours};
 use super::pack::{Pack, short_hash};
+use super::puts::{self, Frame};
 use super::run::UidRecord;
 use super::schema::{self, Field, Map};
 use super::writer::Writer;
@@ -112,6 +117,12 @@ pub struct Document {
     under: Option<[u8; 8]>,
     /// The last change of each author.
     last: BTreeMap<ReplicaId, u64>,
+    /// This replica's last change.
+    own: Option<ChangeHash>,
+    /// The highest number of an operation.
+    max_op: u64,
+    /// The bytes of the snapshot and of all changes since.
+    size: usize,
 }
 
 impl Document {
@@ -129,21 +140,35 @@ impl Document {
         if !schema::has_genesis(&doc) {
             return Err(DocumentError::Snapshot("it does not start as every account does".into()));
         }
-        Ok(Document::wrap(doc, replica))
+        Ok(Document { size: snapshot.len(), ..Document::wrap(doc, replica) })
     }
 
     fn wrap(mut doc: Automerge, replica: ReplicaId) -> Document {
         doc.set_actor(ActorId::from(&replica.as_bytes()[..]));
-        let mut last = BTreeMap::new();
-        for meta in doc.get_changes_meta(&[]) {
-            if let Some(author) = ReplicaId::from_slice(meta.actor.to_bytes())
-                && !schema::is_genesis_actor(&meta.actor)
-            {
-                let seq = last.entry(author).or_insert(0);
-                *seq = meta.seq.max(*seq);
+        let mut document =
+            Document { doc, replica, under: None, last: BTreeMap::new(), own: None, max_op: 0, size: 0 };
+        for meta in document.doc.get_changes_meta(&[]) {
+            document.max_op = document.max_op.max(meta.max_op);
+            let author = ReplicaId::from_slice(meta.actor.to_bytes());
+            if let Some(author) = author.filter(|_| !schema::is_genesis_actor(&meta.actor)) {
+                let seq = document.last.entry(author).or_insert(0);
+                if meta.seq > *seq {
+                    *seq = meta.seq;
+                    document.own = if author == replica { Some(meta.hash) } else { document.own };
+                }
             }
         }
-        Document { doc, replica, under: None, last }
+        document
+    }
+
+    /// Keeps account of a change that is in the document now.
+    fn took(&mut self, change: &automerge::Change, author: ReplicaId) {
+        self.last.insert(author, change.seq());
+        self.max_op = self.max_op.max(change.max_op());
+        self.size += change.raw_bytes().len();
+        if author == self.replica {
+            self.own = Some(change.hash());
+        }
     }
 
     pub(super) fn automerge(&self) -> &Automerge {
@@ -220,17 +245,10 @@ impl Document {
         if seq != known + 1 || !ready {
             return Err(DocumentError::MissingDependency { replica, seq });
         }
-        let doc = &mut self.doc;
-        let taken = catch_unwind(AssertUnwindSafe(|| {
-            doc.apply_changes([change.inner.clone()]).is_ok()
-                && doc
-                    .get_change_by_hash(&change.inner.hash())
-                    .is_some_and(|back| back.raw_bytes() == change.inner.raw_bytes())
-        }));
-        if !taken.unwrap_or(false) {
+        if !intake::take(&mut self.doc, &change.inner, change.replaced, self.size) {
             return Err(DocumentError::Poison { replica, seq });
         }
-        self.last.insert(replica, seq);
+        self.took(&change.inner, replica);
         Ok(true)
     }
 
@@ -258,17 +276,51 @@ impl Document {
         }
     }
 
-    /// Writes one change of this replica. Nothing if `write` changed no value. `time` is in seconds since 1970.
-    pub fn write(&mut self, time: i64, write: impl FnOnce(&mut Writer<'_>)) -> Option<Change> {
+    /// Writes one change of this replica. Nothing if `write` changed no value. `time` is in seconds since 1970. After an
+    /// error the document must be dropped.
+    pub fn write(
+        &mut self,
+        time: i64,
+        write: impl FnOnce(&mut Writer),
+    ) -> Result<Option<Change>, DocumentError> {
         let seq = self.last.get(&self.replica).copied().unwrap_or(0) + 1;
-        let hash = {
-            let mut writer = Writer::new(self.doc.transaction(), self.replica, seq);
-            write(&mut writer);
-            writer.commit(time, self.under.as_ref())
-        };
-        let inner = self.doc.get_change_by_hash(&hash?)?;
-        self.last.insert(self.replica, seq);
-        Some(Change::from_inner(inner).expect("our own changes pass our own check"))
+        let mut writer = Writer::new(self.replica, seq);
+        write(&mut writer);
+        let puts = writer.into_puts();
+        let vetted = |inner| Change::from_inner(inner).expect("our own changes pass our own check");
+        if let Some(order) = puts::order_of_many(&self.doc, &puts) {
+            let change = puts::at_once(&self.doc, puts, &order, self.frame(seq, time)).map(vetted);
+            if let Some(change) = &change {
+                self.apply(change)?;
+            }
+            return Ok(change);
+        }
+        let message = self.message();
+        let hash = puts::one_by_one(&mut self.doc, puts, time, message);
+        let inner = hash.and_then(|hash| self.doc.get_change_by_hash(&hash));
+        if let Some(inner) = &inner {
+            self.took(inner, self.replica);
+        }
+        Ok(inner.map(vetted))
+    }
+
+    /// What a transaction would put around the operations of this replica's next change.
+    fn frame(&self, seq: u64, time: i64) -> Frame {
+        let mut deps = self.doc.get_heads();
+        deps.extend(self.own.filter(|own| !deps.contains(own)));
+        deps.sort_unstable();
+        Frame {
+            actor: self.doc.get_actor().clone(),
+            seq,
+            time,
+            message: self.message(),
+            deps,
+            max_op: self.max_op,
+        }
+    }
+
+    fn message(&self) -> Option<String> {
+        self.under.as_ref().map(write_under)
     }
 
     /// A pack by its id.
@@ -319,34 +371,22 @@ impl Document {
         keys.sort_unstable();
         let mut read = Vec::with_capacity(keys.len());
         for neighbours in keys.chunk_by(|a, b| (a.0, a.3) == (b.0, b.3)) {
-            let mut walk = self.walk_keywords(neighbours);
+            let object = Map::Keywords.object(neighbours[0].2.as_bytes());
+            let keys: Vec<&str> = neighbours.iter().map(|(_, key, ..)| key.as_str()).collect();
+            let mut walk = Neighbours::of(&self.doc, &object, &keys);
             for (_, key, entry, keyword) in neighbours {
-                while walk.next_if(|item| item.key.as_ref() < key.as_str()).is_some() {}
-                let plain = walk.next_if(|item| item.key == *key && !item.conflict);
-                let value = match plain.map(|item| item.value) {
-                    Some(ValueRef::Scalar(ScalarValueRef::Boolean(set))) => Some(set),
-                    _ => self.keyword(*entry, keyword),
+                let value = match walk.at(key) {
+                    Found::Nothing => None,
+                    Found::One(MapRangeItem {
+                        value: ValueRef::Scalar(ScalarValueRef::Boolean(set)),
+                        ..
+                    }) => Some(set),
+                    Found::One(_) | Found::Ask => self.keyword(*entry, keyword),
                 };
                 read.extend(value.map(|set| (*entry, *keyword, set)));
             }
         }
         read
-    }
-
-    /// The present values of some keys of one bucket and those between them; none where that does not pay.
-    fn walk_keywords(
-        &self,
-        keys: &[(usize, String, EntryId, &Keyword)],
-    ) -> std::iter::Peekable<impl Iterator<Item = MapRangeItem<'_>>> {
-        /// To set up a walk costs as much as so many single looks.
-        const FEW: usize = 4;
-        /// A step costs so much less than a look. Where keys lie further apart, the walk is given up.
-        const STEPS: usize = 8;
-        let ends = keys.first().zip(keys.last()).filter(|_| keys.len() > FEW);
-        let walk = ends.map(|(first, last)| {
-            self.doc.map_range(Map::Keywords.object(first.2.as_bytes()), first.1.clone()..=last.1.clone())
-        });
-        walk.into_iter().flatten().take(STEPS * keys.len()).peekable()
     }
 
     /// The fields of a mailbox.
@@ -443,8 +483,8 @@ mod tests {
                 keywords.iter().for_each(|keyword| writer.keyword(entry(n), keyword, n % 2 == 0));
             }
         });
-        here.apply(&wrote_there.unwrap()).unwrap();
-        there.apply(&wrote_here.unwrap()).unwrap();
+        here.apply(&wrote_there.unwrap().unwrap()).unwrap();
+        there.apply(&wrote_here.unwrap().unwrap()).unwrap();
         for step in [1, 3, 40, 150] {
             let wanted = || (0..450).step_by(step).flat_map(|n| keywords.iter().map(move |k| (entry(n), k)));
             for document in [&here, &there] {
@@ -461,7 +501,9 @@ mod tests {
             for set in [true, false] {
                 let wanted =
                     || (0..450).step_by(step).flat_map(|n| keywords.iter().map(move |k| (entry(n), k)));
-                here.write(1, |writer| writer.keywords(wanted().map(|(entry, k)| (entry, k, set)))).unwrap();
+                here.write(1, |writer| writer.keywords(wanted().map(|(entry, k)| (entry, k, set))))
+                    .unwrap()
+                    .unwrap();
                 assert!(wanted().all(|(entry, k)| here.keyword(entry, k) == Some(set)));
             }
         }

@@ -80,13 +80,23 @@ impl Map {
 
     /// The object that holds keys of `id`.
     pub(super) fn object(self, id: &[u8; 16]) -> ObjId {
-        ObjId::Id(self.first() + self.bucket(id) as u64, ActorId::from(&GENESIS_ACTOR[..]), 0)
+        object(self.made(id))
+    }
+
+    /// The operation of the genesis that made the object that holds keys of `id`.
+    pub(super) fn made(self, id: &[u8; 16]) -> u64 {
+        self.first() + self.bucket(id) as u64
     }
 
     /// The objects of all buckets.
     pub(super) fn objects(self) -> impl Iterator<Item = ObjId> {
-        (self.first()..).take(self.buckets()).map(|n| ObjId::Id(n, ActorId::from(&GENESIS_ACTOR[..]), 0))
+        (self.first()..).take(self.buckets()).map(object)
     }
+}
+
+/// The object that an operation of the genesis made.
+pub(super) fn object(made: u64) -> ObjId {
+    ObjId::Id(made, ActorId::from(&GENESIS_ACTOR[..]), 0)
 }
 
 /// The document that every replica starts from: byte for byte the same everywhere, so that all share its maps. Made once
@@ -187,6 +197,11 @@ pub(super) fn keyword_key(entry: &EntryId, keyword: &Keyword) -> String {
     key.push_str(keyword.as_str());
     BASE64URL_NOPAD.encode_append(entry.as_bytes(), &mut key);
     key
+}
+
+/// What the keys of a map share that are likely to be written together: of keywords the keyword.
+pub(super) fn neighbourhood(key: &str) -> &str {
+    key.len().checked_sub(ID_LEN).and_then(|end| key.get(..end)).unwrap_or("")
 }
 
 pub(super) fn mailbox_key(mailbox: &MailboxId, field: Field) -> String {

@@ -1,37 +1,31 @@
 //! What one change writes: each method is an operation or a few.
 
-use automerge::transaction::{CommitOptions, Transactable, Transaction};
-use automerge::{ChangeHash, ObjId, ReadDoc, ScalarValue};
+use automerge::ScalarValue;
 
-use super::change::write_under;
-use super::document::{Place, scalars};
+use super::document::Place;
 use super::pack::{Pack, short_hash};
+use super::puts::Put;
 use super::run::UidRecord;
 use super::schema::{self, Field, Map};
 use super::{EntryId, Keyword, MailboxId, MailboxName, Nonce, PackId, ReplicaId, SpecialUse, UidValidity};
 
-/// Writes the operations of one change.
-pub struct Writer<'a> {
-    tx: Transaction<'a>,
+/// Collects the writes of one change.
+pub struct Writer {
+    puts: Vec<Put>,
     replica: ReplicaId,
     seq: u64,
     drawn: u64,
 }
 
-impl<'a> Writer<'a> {
-    /// Writes into `tx`, the `seq`-th change of `replica`.
-    pub(super) fn new(tx: Transaction<'a>, replica: ReplicaId, seq: u64) -> Writer<'a> {
-        Writer { tx, replica, seq, drawn: 0 }
+impl Writer {
+    /// Writes the `seq`-th change of `replica`.
+    pub(super) fn new(replica: ReplicaId, seq: u64) -> Writer {
+        Writer { puts: Vec::new(), replica, seq, drawn: 0 }
     }
 
-    /// The hash of the change; nothing if no value changed. `time` is in seconds since 1970; `under` is the membership record
-    /// that the change names.
-    pub(super) fn commit(self, time: i64, under: Option<&[u8; 8]>) -> Option<ChangeHash> {
-        let mut options = CommitOptions::default().with_time(time);
-        if let Some(record) = under {
-            options.set_message(write_under(record));
-        }
-        self.tx.commit_with(options).0
+    /// What was written, in order.
+    pub(super) fn into_puts(self) -> Vec<Put> {
+        self.puts
     }
 
     /// Bytes that no other pack of the account has: author, number of the change, count within it.
@@ -87,23 +81,12 @@ impl<'a> Writer<'a> {
         let mut edits: Vec<_> = edits
             .into_iter()
             .map(|(entry, keyword, set)| {
-                let bucket = Map::Keywords.bucket(entry.as_bytes());
-                (bucket, keyword, schema::keyword_key(&entry, keyword), entry, set)
+                let map = Map::Keywords.made(entry.as_bytes());
+                (map, keyword, schema::keyword_key(&entry, keyword), set)
             })
             .collect();
         edits.sort_unstable();
-        for neighbours in edits.chunk_by(|a, b| (a.0, a.1) == (b.0, b.1)) {
-            let keys: Vec<&str> = neighbours.iter().map(|edit| edit.2.as_str()).collect();
-            let object = Map::Keywords.object(neighbours[0].3.as_bytes());
-            let plain = has_no_conflicts(&self.tx, &object, &keys);
-            for (_, _, key, entry, set) in neighbours {
-                let value = ScalarValue::Boolean(*set);
-                match plain {
-                    true => self.tx.put(&object, key.as_str(), value).expect("the map takes scalars"),
-                    false => self.put(Map::Keywords, entry.as_bytes(), key.clone(), value),
-                }
-            }
-        }
+        self.puts.extend(edits.into_iter().map(|(map, _, key, set)| Put { map, key, value: set.into() }));
     }
 
     /// Makes a mailbox.
@@ -148,30 +131,6 @@ impl<'a> Writer<'a> {
     }
 
     fn put(&mut self, map: Map, id: &[u8; 16], key: String, value: ScalarValue) {
-        let object = map.object(id);
-        let present = scalars(&self.tx, &object, &key);
-        if present.len() > 1 && present.last() == Some(&value) {
-            // Where concurrent values stand, Automerge turns writing the one it prefers into removals of the others, and
-            // removals are what no change may have. Writing another one first makes it two plain writes.
-            match present.into_iter().find(|other| *other != value) {
-                Some(other) => self.tx.put(&object, key.as_str(), other).expect("it was there before"),
-                None => return,
-            }
-        }
-        self.tx.put(object, key, value).expect("the maps of the genesis take scalars");
+        self.puts.push(Put { map: map.made(id), key, value });
     }
-}
-
-/// Whether none of these neighbours, given in order, has concurrent values, by one walk over them and what lies between;
-/// false too where a walk does not pay.
-fn has_no_conflicts(doc: &impl ReadDoc, object: &ObjId, keys: &[&str]) -> bool {
-    /// To set up a walk costs as much as so many single looks.
-    const FEW: usize = 4;
-    /// A step costs so much less than a look.
-    const STEPS: usize = 8;
-    let Some((first, last)) = keys.first().zip(keys.last()).filter(|_| keys.len() > FEW) else {
-        return false;
-    };
-    let mut walk = doc.map_range(object, (*first).to_owned()..=(*last).to_owned());
-    walk.by_ref().take(STEPS * keys.len()).all(|item| !item.conflict) && walk.next().is_none()
 }

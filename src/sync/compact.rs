@@ -222,7 +222,7 @@ mod tests {
             let entry = EntryId::from_bytes(*blake3::hash(&[n]).as_bytes().first_chunk().unwrap());
             doc.write(1_700_000_000 + i64::from(n), |writer| writer.keyword(entry, &Keyword::seen(), true))
         };
-        (0..count).map(write).map(|change| change.unwrap().bytes().to_vec()).collect()
+        (0..count).map(write).map(|change| change.unwrap().unwrap().bytes().to_vec()).collect()
     }
 
     #[test]

@@ -335,9 +335,9 @@ impl Account {
         &mut self,
         tables: &mut impl TablesMut,
         time: i64,
-        write: impl FnOnce(&mut Writer<'_>),
+        write: impl FnOnce(&mut Writer),
     ) -> Result<Written, AccountError> {
-        let Some(change) = self.doc.write(time, write) else { return Ok(Written::default()) };
+        let Some(change) = self.doc.write(time, write)? else { return Ok(Written::default()) };
         let events = pass::integrate(&self.doc, tables, self.context(), change.touched())?;
         Ok(Written { batches: vec![vec![change]], events })
     }

@@ -26,7 +26,7 @@ impl Settlement {
         self.records.is_empty() && self.epochs.is_empty() && self.names.is_empty()
     }
 
-    pub(crate) fn write(&self, writer: &mut Writer<'_>) {
+    pub(crate) fn write(&self, writer: &mut Writer) {
         for record in &self.records {
             writer.uid_record(record);
         }

@@ -326,30 +326,44 @@ impl<'a, T: Tables> View<'a, T> {
     /// Messages by their UIDs, in the order given; UIDs that show nothing are passed over. Ascending ones that stand close
     /// together are read in one go.
     pub fn messages_of(&self, id: MailboxId, uids: &[Uid]) -> Result<Vec<Shown>, TableError> {
+        let Some(mailbox) = self.mailbox_row(id)? else { return Ok(Vec::new()) };
+        let mut messages = Vec::with_capacity(uids.len());
+        self.each_placement(id, mailbox.epoch, uids, |uid, placement| {
+            messages.extend(self.shown(id, mailbox.epoch, uid, placement)?);
+            Ok(())
+        })?;
+        Ok(messages)
+    }
+
+    /// Tells whose UIDs are, in the order given, and passes over those that are unknown or gone.
+    fn each_placement(
+        &self,
+        id: MailboxId,
+        epoch: u32,
+        uids: &[Uid],
+        mut tell: impl FnMut(Uid, Placement) -> Result<(), TableError>,
+    ) -> Result<(), TableError> {
         /// So many UIDs, and up to [`SPREAD`] times as many rows, are in memory at a time.
         const PART: usize = 1000;
         /// A row that is passed over costs so much less than one that is looked up.
         const SPREAD: usize = 4;
-        let Some(mailbox) = self.mailbox_row(id)? else { return Ok(Vec::new()) };
-        let mut messages = Vec::with_capacity(uids.len());
         for part in uids.chunks(PART) {
             let span = part[part.len() - 1].value().saturating_sub(part[0].value()) as usize + 1;
             let together = span <= part.len() * SPREAD && part.is_sorted();
-            let rows = if together { self.placements(id, mailbox.epoch, part[0], span)? } else { Vec::new() };
+            let rows = if together { self.placements(id, epoch, part[0], span)? } else { Vec::new() };
             for uid in part {
                 let row = match rows.binary_search_by_key(uid, |(uid, ..)| *uid) {
                     Ok(at) => Some(rows[at]),
                     Err(_) if together => None,
-                    Err(_) => self.placements(id, mailbox.epoch, *uid, 1)?.first().copied(),
+                    Err(_) => self.placements(id, epoch, *uid, 1)?.first().copied(),
                 };
-                if let Some((found, placement, false)) = row
-                    && found == *uid
-                {
-                    messages.extend(self.shown(id, mailbox.epoch, *uid, placement)?);
+                match row {
+                    Some((found, placement, false)) if found == *uid => tell(*uid, placement)?,
+                    _ => {}
                 }
             }
         }
-        Ok(messages)
+        Ok(())
     }
 
     /// The UID under which this replica's clients see an entry in a mailbox, if they do.
@@ -500,23 +514,30 @@ impl<'a, T: Tables> View<'a, T> {
     /// What changed in a mailbox after a counter of this replica's mod-sequences. Costs O(changes since then), about 10 µs
     /// each.
     pub fn changed_since(&self, id: MailboxId, counter: u64) -> Result<Changes, TableError> {
-        let ChangedUids { shown, mut vanished } = self.uids_changed_since(id, counter)?;
-        let mut changed = Vec::with_capacity(shown.len());
-        for uid in shown {
-            match self.message(id, uid)? {
-                Some(message) => changed.push(message),
-                None => vanished.push(uid),
-            }
-        }
-        vanished.sort_unstable();
+        let touched = self.touched_since(id, counter)?;
+        let changed = self.messages_of(id, &touched)?;
+        let vanished = without(touched, changed.iter().map(|message| message.uid));
         Ok(Changes { changed, vanished })
     }
 
     /// Where something changed in a mailbox after a counter of this replica's mod-sequences. Reads no message, but one row
     /// for each UID of the answer, which takes 4 bytes of memory each.
     pub fn uids_changed_since(&self, id: MailboxId, counter: u64) -> Result<ChangedUids, TableError> {
-        const PAGE: usize = 256;
         let Some(mailbox) = self.mailbox_row(id)? else { return Ok(ChangedUids::default()) };
+        let touched = self.touched_since(id, counter)?;
+        let mut shown = Vec::with_capacity(touched.len());
+        self.each_placement(id, mailbox.epoch, &touched, |uid, _| {
+            shown.push(uid);
+            Ok(())
+        })?;
+        let vanished = without(touched, shown.iter().copied());
+        Ok(ChangedUids { shown, vanished })
+    }
+
+    /// The UIDs to which something happened after a counter, ascending.
+    fn touched_since(&self, id: MailboxId, counter: u64) -> Result<Vec<Uid>, TableError> {
+        const PAGE: usize = 256;
+        let Some(mailbox) = self.mailbox_row(id)? else { return Ok(Vec::new()) };
         let prefix = space_key(id, if self.observer { observer::SPACE } else { mailbox.epoch });
         let mut from = prefix.clone();
         from.extend(counter.saturating_add(1).to_be_bytes());
@@ -528,14 +549,7 @@ impl<'a, T: Tables> View<'a, T> {
             let Some((last, _)) = rows.last().filter(|_| rows.len() == PAGE) else { break };
             from = [last, &[0][..]].concat();
         }
-        let mut changes = ChangedUids::default();
-        for uid in uids {
-            match self.placements(id, mailbox.epoch, uid, 1)?.first() {
-                Some((found, _, false)) if *found == uid => changes.shown.push(uid),
-                _ => changes.vanished.push(uid),
-            }
-        }
-        Ok(changes)
+        Ok(uids.into_iter().collect())
     }
 
     pub(super) fn entry_row(&self, entry: EntryId) -> Result<Option<EntryRow>, TableError> {
@@ -571,4 +585,10 @@ impl<'a, T: Tables> View<'a, T> {
         let burned = !waits(Table::Pending, &space_key(id, row.epoch))?;
         Ok(row.raise_to.is_none() && row.display == row.name && claimed && burned)
     }
+}
+
+/// What is left of ascending UIDs without some of them, which ascend too.
+fn without(uids: Vec<Uid>, some: impl Iterator<Item = Uid>) -> Vec<Uid> {
+    let mut some = some.peekable();
+    uids.into_iter().filter(|uid| some.next_if_eq(uid).is_none()).collect()
 }

@@ -154,7 +154,7 @@ fn attack_with_changes(changes: impl FnOnce(&Home) -> Vec<OutgoingChange>) -> Li
 
 /// A change by the guest's replica on a document of its own that knows nothing of the account.
 fn forged(guest: &Home, write: impl FnOnce(&mut postmerge::mailbox::Writer<'_>)) -> Change {
-    Document::new(guest.replica.id().unwrap()).write(0, write).unwrap()
+    Document::new(guest.replica.id().unwrap()).write(0, write).unwrap().unwrap()
 }
 
 fn message(body: &str) -> Message {
@@ -180,7 +180,9 @@ fn a_damaged_change_ends_the_session_and_changes_nothing() {
 fn a_change_of_a_stranger_ends_the_session_and_changes_nothing() {
     let error = attack_with_changes(|_| {
         let mut doc = Document::new(ReplicaId::from_bytes([66; 16]));
-        vec![outgoing(&doc.write(0, |writer| writer.place(EntryId::from_bytes([1; 16]), None)).unwrap())]
+        vec![outgoing(
+            &doc.write(0, |writer| writer.place(EntryId::from_bytes([1; 16]), None)).unwrap().unwrap(),
+        )]
     });
     assert!(error.to_string().contains("who is no member"), "{error}");
 }
@@ -232,9 +234,9 @@ fn a_change_with_a_gap_before_it_ends_the_session_and_changes_nothing() {
     let error = attack_with_changes(|guest| {
         let mut doc = Document::new(guest.replica.id().unwrap());
         let entry = EntryId::from_bytes([1; 16]);
-        doc.write(0, |writer| writer.place(entry, None));
+        doc.write(0, |writer| writer.place(entry, None)).unwrap();
         let place = Place { mailbox: MailboxId::inbox(), nonce: postmerge::mailbox::Nonce(1), renewal: 0 };
-        vec![outgoing(&doc.write(0, |writer| writer.place(entry, Some(place))).unwrap())]
+        vec![outgoing(&doc.write(0, |writer| writer.place(entry, Some(place))).unwrap().unwrap())]
     });
     assert!(error.to_string().contains("not known here"), "{error}");
 }
@@ -293,7 +295,7 @@ fn a_change_in_our_name_that_does_not_follow_ours_is_no_evidence() {
     let entry = EntryId::from_bytes([1; 16]);
     for n in 1..=status.changes + 1 {
         let place = Place { mailbox: MailboxId::inbox(), nonce: postmerge::mailbox::Nonce(n), renewal: 0 };
-        let Some(change) = doc.write(0, |writer| writer.place(entry, Some(place))) else { panic!() };
+        let change = doc.write(0, |writer| writer.place(entry, Some(place))).unwrap().unwrap();
         // All that the victim wrote is its own but what the guest did when it joined.
         for deps in [None, Some(Document::genesis_heads())] {
             let mut forged = outgoing(&change);
@@ -368,7 +370,7 @@ fn forged_changes_never_panic_and_never_spoil_the_document() {
                 writer.keyword(pack.entry_id(id, 0), &seen, n % 2 == 0);
                 writer.place(pack.entry_id(id, 1), None);
             });
-            written.unwrap()
+            written.unwrap().unwrap()
         })
         .collect();
     let (mut accepted, mut seed) = (0, 1u64);
@@ -402,7 +404,7 @@ fn forged_changes_never_panic_and_never_spoil_the_document() {
 fn a_few_bytes_that_stand_for_a_world_of_operations_are_refused_at_once() {
     let mut doc = Document::new(ReplicaId::from_bytes([3; 16]));
     let entry = EntryId::from_bytes([1; 16]);
-    let honest = doc.write(0, |writer| writer.place(entry, None)).unwrap();
+    let honest = doc.write(0, |writer| writer.place(entry, None)).unwrap().unwrap();
     let mut bombs = 0;
     for at in 9..honest.bytes().len() {
         // A run length of 2^62 in the place of each byte in turn.

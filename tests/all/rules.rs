@@ -363,7 +363,7 @@ fn a_uid_that_is_burned_before_anybody_claims_it_names_no_message() {
     let (mut a, mut b) = Server::two();
     let burn = UidRecord::Burn { mailbox: INBOX(), epoch: 0, uids: vec![Uid::new(9).unwrap()] };
     let mut doc = Document::new(ReplicaId::from_bytes([7; 16]));
-    let change = doc.write(0, |writer| writer.uid_record(&burn)).unwrap();
+    let change = doc.write(0, |writer| writer.uid_record(&burn)).unwrap().unwrap();
     let written = a.account.receive(&mut a.tables, vec![change]).unwrap();
     let burned = |event: &&Event| matches!(event, Event::Burned { entry: None, uid, .. } if uid.value() == 9);
     assert_eq!(written.events.iter().filter(burned).count(), 1, "{:?}", written.events);

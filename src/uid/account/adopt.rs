@@ -199,7 +199,7 @@ impl Account {
 }
 
 /// Writes the messages that are new, in the order of their UIDs.
-fn write_new(writer: &mut Writer<'_>, mailbox: MailboxId, part: &[Assigned]) -> Vec<Unclaimed> {
+fn write_new(writer: &mut Writer, mailbox: MailboxId, part: &[Assigned]) -> Vec<Unclaimed> {
     let new: Vec<&Message> = part
         .iter()
         .filter_map(|assigned| match &assigned.arrival {

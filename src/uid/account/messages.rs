@@ -279,17 +279,17 @@ impl Edit {
     }
 
     /// For a message that goes elsewhere at the same time: that renews its place already.
-    pub(super) fn write_keywords(&self, writer: &mut Writer<'_>) {
+    pub(super) fn write_keywords(&self, writer: &mut Writer) {
         for (keyword, set) in &self.keywords {
             writer.keyword(self.entry, keyword, *set);
         }
     }
 
-    pub(super) fn write(&self, writer: &mut Writer<'_>) {
+    pub(super) fn write(&self, writer: &mut Writer) {
         Edit::write_all(std::slice::from_ref(self), writer);
     }
 
-    fn write_all(edits: &[Edit], writer: &mut Writer<'_>) {
+    fn write_all(edits: &[Edit], writer: &mut Writer) {
         writer.keywords(
             edits
                 .iter()
@@ -313,7 +313,7 @@ pub(super) struct Space {
 
 impl Space {
     /// Writes messages that nobody else can have, with their claims.
-    fn put_arrived(&self, writer: &mut Writer<'_>, messages: Vec<Message>) -> Vec<EntryId> {
+    fn put_arrived(&self, writer: &mut Writer, messages: Vec<Message>) -> Vec<EntryId> {
         let pack = Pack { mailbox: self.mailbox, origin: Origin::Arrived { salt: writer.salt() }, messages };
         let id = writer.pack(&pack);
         let new: Vec<EntryId> = (0..pack.messages.len()).map(|index| pack.entry_id(id, index)).collect();
@@ -323,7 +323,7 @@ impl Space {
 
     /// Claims UIDs for placements that the same change makes. Past [`HIGHEST_UID`] they wait for the pass, which raises
     /// the epoch first.
-    pub(super) fn claim(&self, writer: &mut Writer<'_>, waiting: &[Unclaimed]) {
+    pub(super) fn claim(&self, writer: &mut Writer, waiting: &[Unclaimed]) {
         let run = |lane| claim_above(self.mailbox, self.epoch, self.base, waiting, lane, self.block);
         if let Some(run) = self.lane.and_then(run).filter(|run| run.high() <= HIGHEST_UID) {
             writer.uid_record(&UidRecord::Run(run));
