@@ -189,7 +189,7 @@ impl Document {
 
     /// The heads of a document that nothing was written to.
     pub fn genesis_heads() -> Vec<[u8; 32]> {
-        vec![schema::genesis_hash()]
+        vec![schema::GENESIS]
     }
 
     /// For each author the number of its last change known here. A replica's changes are a chain, so this tells

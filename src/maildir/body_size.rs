@@ -10,11 +10,14 @@ pub(super) struct BodySize {
 
 impl BodySize {
     pub(super) fn add(&mut self, piece: &[u8]) {
+        let (Some(first), Some(last)) = (piece.first(), piece.last()) else { return };
         self.bytes += piece.len() as u64;
-        for byte in piece {
-            self.bare_line_feeds += u64::from(*byte == b'\n' && !self.after_cr);
-            self.after_cr = *byte == b'\r';
-        }
+        // Two counts without a memory of the byte before, which the compiler does many bytes at a time.
+        let line_feeds = piece.iter().filter(|byte| **byte == b'\n').count();
+        let pairs = piece.iter().zip(&piece[1..]).filter(|(a, b)| **a == b'\r' && **b == b'\n').count();
+        let split = usize::from(self.after_cr && *first == b'\n');
+        self.bare_line_feeds += (line_feeds - pairs - split) as u64;
+        self.after_cr = *last == b'\r';
     }
 
     /// The size once every line ends with CRLF, which is what Dovecot sends.

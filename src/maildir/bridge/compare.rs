@@ -6,8 +6,8 @@ use super::folders::Folder;
 use super::gather::Plan;
 use super::ledger::{FileRow, Place};
 use super::{BridgeError, Report, Run, look, served};
-use crate::mailbox::MailboxId;
-use crate::maildir::BaseName;
+use crate::mailbox::{Keyword, MailboxId};
+use crate::maildir::{BaseName, Letters};
 
 /// A folder's files against what was remembered of them.
 #[derive(Default)]
@@ -65,11 +65,16 @@ impl Run<'_> {
         plan.compared.insert(id);
         let files = &plan.listed[&id];
         let mut rows: BTreeMap<BaseName, FileRow> = self.ledger.files(id)?.into_iter().collect();
+        // A folder has few combinations of flags.
+        let mut said: BTreeMap<&Letters, BTreeSet<Keyword>> = BTreeMap::new();
         for (base, file) in &files.files {
             match rows.remove(base) {
                 None => difference.unknown.push((id, base.clone())),
                 Some(row) if row.entry.is_some() => {
-                    if file.name.letters.keywords(&files.keywords) != row.keywords {
+                    let letters = &file.name.letters;
+                    if *said.entry(letters).or_insert_with(|| letters.keywords(&files.keywords))
+                        != row.keywords
+                    {
                         difference.changed.push(((id, base.clone()), row));
                     }
                 }
@@ -123,9 +128,11 @@ impl Run<'_> {
         }
         for id in ids {
             let Some(folder) = plan.folders.get(&id).filter(|folder| !folder.vanished) else { continue };
-            let again = look::list(&folder.dir, self.clock, &mut Vec::new()).ok().flatten();
+            let missed = difference.gone.iter().filter(|((at, _), _)| *at == id);
+            let missed = missed.map(|((_, base), _)| base.as_bytes()).collect();
+            let again = look::find(&folder.dir, &missed).ok().flatten();
             let is_gone =
-                |base: &BaseName| again.as_ref().is_some_and(|again| !again.files.contains_key(base));
+                |base: &BaseName| again.as_ref().is_some_and(|again| !again.contains(base.as_bytes()));
             let before = difference.gone.len();
             difference.gone.retain(|((at, base), _)| *at != id || is_gone(base));
             if difference.gone.len() < before {

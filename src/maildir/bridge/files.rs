@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, Write};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -119,7 +119,7 @@ fn path(target: &Target, is_new: bool, name: FileName) -> PathBuf {
 pub(super) fn write(
     entry: EntryId,
     located: &Located,
-    body: impl Read,
+    body: impl BufRead,
     target: &Target,
     keywords: &BTreeSet<Keyword>,
 ) -> Result<Named, BridgeError> {
@@ -143,7 +143,7 @@ pub(super) fn write(
 pub(super) fn prepare(
     entry: EntryId,
     located: &Located,
-    body: impl Read,
+    body: impl BufRead,
     target: &Target,
     keywords: &BTreeSet<Keyword>,
     taken: &dyn Fn(&BaseName) -> bool,
@@ -195,7 +195,7 @@ fn free(base: &BaseName, taken: &dyn Fn(&BaseName) -> bool) -> BaseName {
 fn write_tmp(
     entry: EntryId,
     located: &Located,
-    mut body: impl Read,
+    mut body: impl BufRead,
     target: &Target,
 ) -> Result<(PathBuf, BaseName), BridgeError> {
     let tmp = target.dir.join("tmp").join(format!("{entry}.postmerge"));
@@ -218,18 +218,19 @@ fn write_tmp(
     Ok((tmp, unique))
 }
 
-fn copy(from: &mut impl Read, to: &mut File) -> io::Result<BodySize> {
-    let (mut count, mut buffer) = (BodySize::default(), vec![0; 64 << 10]);
+fn copy(from: &mut impl BufRead, to: &mut File) -> io::Result<BodySize> {
+    let mut count = BodySize::default();
     loop {
-        match from.read(&mut buffer) {
-            Ok(0) => return Ok(count),
-            Ok(read) => {
-                to.write_all(&buffer[..read])?;
-                count.add(&buffer[..read]);
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+        let piece = match from.fill_buf() {
+            Ok([]) => return Ok(count),
+            Ok(piece) => piece,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => return Err(error),
-        }
+        };
+        to.write_all(piece)?;
+        count.add(piece);
+        let length = piece.len();
+        from.consume(length);
     }
 }
 

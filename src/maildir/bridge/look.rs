@@ -1,9 +1,10 @@
 //! What the Maildir is now, as far as it changed. Folders whose directories stand still are not listed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -128,6 +129,30 @@ pub(super) fn list(
     Ok(None)
 }
 
+/// Which of some files a folder has, under whatever flags; nothing if it did not stand still for long enough to be believed.
+pub(super) fn find(dir: &Path, wanted: &BTreeSet<&[u8]>) -> Result<Option<BTreeSet<Vec<u8>>>, Skipped> {
+    for _ in 0..LOOKS {
+        let before = stamp(dir)?;
+        let mut found = BTreeSet::new();
+        for sub in ["new", "cur"] {
+            let path = dir.join(sub);
+            let failed = |error| Skipped { path: path.clone(), reason: SkipReason::Io(error) };
+            for entry in fs::read_dir(&path).map_err(failed)? {
+                let entry = entry.map_err(failed)?;
+                let name = entry.file_name();
+                let base = name.as_bytes().split(|byte| *byte == b':').next().unwrap_or_default();
+                if wanted.contains(base) && entry.file_type().is_ok_and(|kind| kind.is_file()) {
+                    found.insert(base.to_vec());
+                }
+            }
+        }
+        if stamp(dir)? == before {
+            return Ok(Some(found));
+        }
+    }
+    Ok(None)
+}
+
 /// Whether whatever happened after `started` must show in another time than these.
 fn is_settled(stamp: Stamp, started: SystemTime) -> bool {
     let last = SystemTime::UNIX_EPOCH + Duration::from_nanos(stamp.new.0.max(stamp.cur.0)) + TICK;
@@ -198,4 +223,34 @@ pub(super) fn read_keywords(dir: &Path, skipped: &mut Vec<Skipped>) -> KeywordTa
         skipped.push(Skipped { path, reason: SkipReason::Damaged(error) });
         KeywordTable::default()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_look_for_some_files_finds_those_that_a_list_has() {
+        let folder = tempfile::tempdir().unwrap();
+        let (new, cur) = (folder.path().join("new"), folder.path().join("cur"));
+        [&new, &cur].into_iter().for_each(|dir| fs::create_dir(dir).unwrap());
+        for path in
+            [new.join("a"), new.join("b:2,S"), cur.join("c:2,FS"), cur.join("d"), cur.join("other:2,")]
+        {
+            File::create(path).unwrap();
+        }
+        std::os::unix::fs::symlink("c:2,FS", cur.join("link:2,")).unwrap();
+        fs::create_dir(cur.join("directory")).unwrap();
+        let wanted = ["a", "b", "c", "d", "e", "link", "directory", ""].map(str::as_bytes).into();
+        let found = find(folder.path(), &wanted).unwrap().unwrap();
+        let listed = list(folder.path(), &|| SystemTime::UNIX_EPOCH, &mut Vec::new()).unwrap().unwrap();
+        let listed = listed.files.keys().map(BaseName::as_bytes).filter(|base| wanted.contains(base));
+        assert_eq!(found, listed.map(<[u8]>::to_vec).collect());
+        assert_eq!(found.len(), 4);
+        fs::rename(&new, folder.path().join("gone")).unwrap();
+        assert!(
+            find(folder.path(), &wanted).is_err(),
+            "a folder that is not there says nothing of its files"
+        );
+    }
 }
