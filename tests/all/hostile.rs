@@ -153,7 +153,7 @@ fn attack_with_changes(changes: impl FnOnce(&Home) -> Vec<OutgoingChange>) -> Li
 }
 
 /// A change by the guest's replica on a document of its own that knows nothing of the account.
-fn forged(guest: &Home, write: impl FnOnce(&mut postmerge::mailbox::Writer<'_>)) -> Change {
+fn forged(guest: &Home, write: impl FnOnce(&mut postmerge::mailbox::Writer)) -> Change {
     Document::new(guest.replica.id().unwrap()).write(0, write).unwrap().unwrap()
 }
 
