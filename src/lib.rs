@@ -46,6 +46,7 @@ mod bytes;
 pub mod mailbox;
 pub mod maildir;
 pub mod member;
+mod mutation;
 #[cfg(feature = "net")]
 pub mod net;
 pub mod replica;

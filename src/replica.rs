@@ -19,6 +19,8 @@ mod ops;
 mod owed;
 mod read;
 mod record;
+#[cfg(test)]
+mod simulation;
 mod snapshot;
 mod summaries;
 mod undo;
@@ -32,6 +34,7 @@ use crate::member::{
     Body, MemberError, MemberName, Members, Overstep, PeerId, Record, RecordError, Role, SecretKey, Ticket,
     TicketError,
 };
+use crate::mutation::{Mutation, planted};
 use crate::store::{Handle, Progress, Store, StoreError};
 use crate::sync::Join;
 use crate::uid::{AccountError, Block, Event, TableError};
@@ -334,7 +337,8 @@ impl Replica {
         let mut core = Core::open(store, identity, members, watch)?;
         let known = core.store.reader()?.last_seq(core.identity.replica)?;
         let copied = copied && !core.store.is_read_only();
-        if copied || core.outside().is_some_and(|outside| outside.seq > known) {
+        let behind = copied || core.outside().is_some_and(|outside| outside.seq > known);
+        if behind && !planted(Mutation::CopyUnnoticed) {
             members::succeed(&mut core)?;
         }
         let standing = Mutex::new(core.standing()?);
@@ -417,6 +421,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[expect(clippy::disallowed_methods, reason = "the replica is where entropy comes in")]
 fn random<const N: usize>() -> Result<[u8; N], ReplicaError> {
     let mut bytes = [0; N];
+    #[cfg(test)]
+    if simulation::draw(&mut bytes) {
+        return Ok(bytes);
+    }
     getrandom::fill(&mut bytes).map_err(|error| ReplicaError::Random(error.to_string()))?;
     Ok(bytes)
 }
@@ -424,6 +432,10 @@ fn random<const N: usize>() -> Result<[u8; N], ReplicaError> {
 /// Seconds since 1970: when a change was made, for people to read. Nothing is decided by it.
 #[expect(clippy::disallowed_methods, reason = "the replica is where the time comes in")]
 fn now() -> i64 {
+    #[cfg(test)]
+    if let Some(time) = simulation::time() {
+        return time;
+    }
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     since.map_or(0, |since| since.as_secs() as i64)
 }

@@ -10,6 +10,7 @@ use super::record::{LocalRecord, decode_version, encode_version};
 use super::{ReplicaError, owed};
 use crate::mailbox::{Change, Document, DocumentError, ReplicaId, UidValidity};
 use crate::member::{Members, Role, Signature};
+use crate::mutation::{Mutation, planted};
 use crate::store::{BodyStore, Group, Position, Record, Store, StoreError, Txn};
 use crate::uid::{
     Account, AccountError, Block, Event, Grant, Lane, Table, TableError, Tables, TablesMut, Written,
@@ -568,6 +569,7 @@ fn apply_local(account: &mut Account, txn: &mut Txn<'_>, record: &LocalRecord) -
         LocalRecord::Private(uids) => account.take_private(txn, uids)?,
         LocalRecord::Restored { floor, time, era } => {
             // Mod-sequences since the backup are unknown too.
+            let era = &if planted(Mutation::Era) { account.era() } else { *era };
             txn.put(Table::Meta, ERA, &era.to_be_bytes())?;
             account.set_era(*era);
             account.restored(txn, *floor, *time)?;

@@ -11,6 +11,7 @@ use zeroize::Zeroizing;
 use super::ReplicaError;
 use crate::mailbox::{AccountId, ReplicaId, UidValidity};
 use crate::member::SecretKey;
+use crate::mutation::{Mutation, planted};
 use crate::store::InstanceId;
 
 const FILE: &str = "identity";
@@ -121,7 +122,7 @@ impl Watch {
     }
 
     pub(super) fn write(&self, outside: Outside) -> Result<(), ReplicaError> {
-        let Some(path) = &self.0 else { return Ok(()) };
+        let Some(path) = self.0.as_ref().filter(|_| !planted(Mutation::NoteForgotten)) else { return Ok(()) };
         if let Some(dir) = path.parent() {
             let made = std::fs::create_dir_all(dir);
             made.map_err(|source| ReplicaError::Io { action: "make", path: dir.into(), source })?;
@@ -144,7 +145,11 @@ pub(super) fn replace(path: &Path, bytes: &[u8]) -> Result<(), ReplicaError> {
             None => Ok(()),
         }
     };
-    write().map_err(|source| ReplicaError::Io { action: "write", path: path.into(), source })
+    crate::store::disk::replace_beside(write).map_err(|source| ReplicaError::Io {
+        action: "write",
+        path: path.into(),
+        source,
+    })
 }
 
 #[cfg(test)]

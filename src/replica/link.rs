@@ -125,7 +125,7 @@ pub enum Stay {
 /// [`Link::is_finished`].
 pub struct Link {
     replica: Replica,
-    session: Session,
+    pub(super) session: Session,
     stay: Stay,
     /// Who the transport says the peer is; nothing where the transport does not know.
     endpoint: Option<PeerId>,
@@ -146,7 +146,7 @@ pub struct Link {
     peer_owes: bool,
     /// Whether this side said so, and is to say when it does no more.
     said_owes: bool,
-    held_ours: Option<Digest>,
+    pub(super) held_ours: Option<Digest>,
     held_theirs: Option<Digest>,
     sent_missing: Option<Duration>,
     /// Bodies that the peer asked for and that were not here.

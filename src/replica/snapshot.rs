@@ -5,6 +5,7 @@ use super::record::LocalRecord;
 use super::{Replica, ReplicaError, lock, now};
 use crate::mailbox::{AccountId, MailboxId, MailboxName, ModSeq, Uid};
 use crate::member::Role;
+use crate::mutation::{Mutation, instead};
 use crate::store::Reader;
 use crate::uid::{
     AccountError, ChangedUids, Changes, Event, Mailbox, Seen, Shown, Table, Tables, View, Written,
@@ -253,7 +254,8 @@ impl Replica {
         // While the writer is held, nothing can come between the last claim and the look at it.
         let (events, snapshot, waiting) = self.with(|core| {
             let (_, waiting) = self.view_of(core.store.reader()?).prepare(wanted)?;
-            let events = give_uids(core, wanted, &waiting)?;
+            let claim = || give_uids(core, wanted, &waiting);
+            let events = instead(Mutation::UnsyncedClaims, Mutation::UnsyncedLog, claim)?;
             let (snapshot, waiting) = self.view_of(core.store.reader()?).prepare(wanted)?;
             Ok((events, snapshot, waiting))
         })?;

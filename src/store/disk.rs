@@ -11,11 +11,21 @@ use super::StoreError;
 pub(crate) mod fault;
 
 /// The disk. Files that it opens remember their path, for errors.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Disk {
     read_only: bool,
     #[cfg(test)]
     pub(crate) fault: Option<std::sync::Arc<fault::Fault>>,
+}
+
+impl Default for Disk {
+    fn default() -> Disk {
+        Disk {
+            read_only: false,
+            #[cfg(test)]
+            fault: fault::current(),
+        }
+    }
 }
 
 /// An operation, as a test sees it.
@@ -23,12 +33,13 @@ pub(crate) struct Disk {
 pub(crate) enum Step<'a> {
     Create(&'a Path),
     Write { file: &'a DiskFile, offset: u64, bytes: &'a [u8] },
-    SetLen,
+    SetLen(&'a DiskFile, u64),
     Sync(&'a Path),
     SyncDir(&'a Path),
     SyncAll,
     Rename(&'a Path, &'a Path),
     Remove(&'a Path),
+    Replace,
 }
 
 /// An open file and its path.
@@ -121,7 +132,7 @@ impl Disk {
     }
 
     pub(crate) fn set_len_raw(&self, file: &DiskFile, length: u64) -> io::Result<()> {
-        self.step(Step::SetLen, || file.file.set_len(length))
+        self.step(Step::SetLen(file, length), || file.file.set_len(length))
     }
 
     pub(crate) fn set_len(&self, file: &DiskFile, length: u64) -> Result<(), StoreError> {
@@ -179,6 +190,15 @@ impl Disk {
         self.rename(&tmp, path)?;
         self.sync_dir(path.parent().expect("files of a store are in its directory"))
     }
+}
+
+/// Replaces a file that lies beside those of a store, as a whole and durably: for a test it is one operation of the disk.
+pub(crate) fn replace_beside(replace: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+    #[cfg(test)]
+    if let Some(fault) = fault::current() {
+        return fault.step(&Step::Replace, replace);
+    }
+    replace()
 }
 
 /// What is in a directory; nothing if it is not there, since what copies a store may leave empty directories out.

@@ -9,6 +9,7 @@ use super::pass::{Burn, Event, Pass};
 use super::rows::{Claim, UidRow, key_uid, space_key, uid_key};
 use super::tables::{Table, TableError, Tables, TablesMut};
 use crate::mailbox::{MailboxId, Nonce, Placement, Run, Source, Uid, UidRecord};
+use crate::mutation::{Mutation, planted};
 
 /// The highest UID claimed in a mailbox at an epoch, or the floor above it; 0 if there is none. UIDNEXT is one more.
 pub(crate) fn top(tables: &impl Tables, mailbox: MailboxId, epoch: u32) -> Result<u32, TableError> {
@@ -107,7 +108,7 @@ impl<T: TablesMut> Pass<'_, T> {
                 }
             }
             None => {
-                let spanned = spanned && rules.spanned;
+                let spanned = spanned && rules.spanned && !planted(Mutation::LateClaim);
                 *row = Some(UidRow {
                     placement,
                     contested: false,

@@ -14,6 +14,7 @@ use crate::mailbox::{
     AccountId, Document, EntryId, Keyword, MailboxId, Message, ModSeq, Nonce, Origin, PackId, Placement,
     Places, Touched, Uid, UidValidity,
 };
+use crate::mutation::{Mutation, planted};
 
 /// The rules of the pass. The only public value is all of them; tests take single ones out, to see that they are needed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +30,17 @@ pub struct Rules {
 }
 
 impl Rules {
+    /// Those that accounts follow: every one.
+    pub(crate) fn in_force() -> Rules {
+        let on = |off: &[Mutation]| !off.iter().any(|mutation| planted(*mutation));
+        Rules {
+            contested: on(&[Mutation::Contested]),
+            spanned: on(&[Mutation::Spanned]),
+            recorded: on(&[Mutation::Recorded]),
+            lanes: on(&[Mutation::Lanes, Mutation::Contested]),
+        }
+    }
+
     /// Every rule.
     pub const ALL: Rules = Rules { contested: true, spanned: true, recorded: true, lanes: true };
 }
@@ -395,6 +407,9 @@ impl<T: TablesMut> Pass<'_, T> {
             && row.gone.is_none()
         {
             row.gone = Some(modseq);
+            if planted(Mutation::Vanished) {
+                return Ok(());
+            }
             self.mark_shared(mailbox, epoch, uid)?;
         }
         Ok(())

@@ -14,6 +14,7 @@ use crate::mailbox::{
     AccountId, EntryId, Keyword, MailboxId, MailboxName, Message, ModSeq, Nonce, PackId, Placement,
     SpecialUse, Uid, UidValidity,
 };
+use crate::mutation::{Mutation, planted};
 
 /// A mailbox as clients see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -202,6 +203,9 @@ impl<'a, T: Tables> View<'a, T> {
                 observer::next(self.tables, id)?,
                 observer::bound(self.tables, &name)?.filter(|b| b.0 == id).map_or(shared, |b| b.1),
             ),
+            false if planted(Mutation::UidNext) => {
+                (self.uids(id)?.last().map_or(1, |uid| uid.value() + 1), shared)
+            }
             false => (top(self.tables, id, row.epoch)?.saturating_add(1), shared),
         };
         Ok(Mailbox {

@@ -5,6 +5,7 @@ use std::io::Read;
 
 use super::{Link, LinkError, LinkEvent};
 use crate::blob::{BlobId, Bundle, MAX_BLOB, MAX_SMALL};
+use crate::mutation::{Mutation, planted};
 use crate::replica::ReplicaError;
 use crate::replica::owed::{self, Owed};
 use crate::store::StoreError;
@@ -164,7 +165,7 @@ impl Link {
         if self.peer_digest != Some(ours.digest) || self.held_theirs == Some(ours.digest) {
             return Ok(());
         }
-        if self.replica.owed(&snapshot, 1)?.is_empty() {
+        if self.replica.owed(&snapshot, 1)?.is_empty() || planted(Mutation::HeldTooEarly) {
             self.bodies().sync().map_err(ReplicaError::from)?;
             self.session.held(&ours)?;
             self.held_theirs = Some(ours.digest);

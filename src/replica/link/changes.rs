@@ -6,6 +6,7 @@ use super::chains::{self, Arriving};
 use super::{Link, LinkError, LinkEvent};
 use crate::mailbox::{Change, Document, ReplicaId};
 use crate::member::{ChainHead, Role};
+use crate::mutation::{Mutation, planted};
 use crate::replica::core::Core;
 use crate::replica::record::LocalRecord;
 use crate::store;
@@ -156,6 +157,12 @@ impl Link {
     /// The peer has sent all it has. What is owed for it is asked for before the acknowledgement, so that a peer which leaves
     /// when it is acknowledged knows that it is still needed.
     pub(super) fn changes_end(&mut self, digest: Digest) -> Result<(), LinkError> {
+        if planted(Mutation::KnownTooEarly) {
+            let mut known =
+                self.replica.view()?.tables().vector().map_err(crate::replica::ReplicaError::from)?;
+            known.extend(self.session.peer_has());
+            return Ok(self.session.changes_known(known)?);
+        }
         self.commit()?;
         self.incoming.arriving.end()?;
         self.check_claim()?;

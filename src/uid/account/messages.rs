@@ -9,6 +9,7 @@ use crate::mailbox::{
     Change, EntryId, Keyword, MailboxId, Message, ModSeq, Nonce, Origin, Pack, PackId, Place, Placement,
     Places, Uid, UidRecord, Writer,
 };
+use crate::mutation::{Mutation, planted};
 use crate::uid::claims::top;
 use crate::uid::lane::{Block, Lane};
 use crate::uid::rows::{EntryRow, MailboxRow};
@@ -44,7 +45,7 @@ impl Account {
     ) -> Result<Vec<Shown>, AccountError> {
         let view = self.view(tables);
         let now = view.mailbox(seen.mailbox)?.ok_or(AccountError::MailboxGone { mailbox: seen.mailbox })?;
-        if now.uid_validity != seen.uid_validity {
+        if now.uid_validity != seen.uid_validity && !planted(Mutation::StaleUids) {
             let (name, seen, now) = (now.name, seen.uid_validity, now.uid_validity);
             return Err(AccountError::UidValidity { name, seen, now });
         }
