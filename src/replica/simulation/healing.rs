@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::world::World;
 use super::{Outcome, Report, Violation};
 use crate::mailbox::{EntryId, Keyword, Uid};
-use crate::member::Role;
+use crate::member::{Member, Role, Status};
 use crate::replica::core::Standing;
 use crate::replica::{Replica, Stay};
 
@@ -44,7 +44,7 @@ impl World {
             if self.are_equal() {
                 break;
             }
-            promise!(rounds < ROUNDS, "P3 {rounds} exchanges were not enough");
+            promise!(rounds < ROUNDS, "P3 {rounds} exchanges were not enough: {}", self.states());
         }
         self.be_quiet()?;
         self.agree()?;
@@ -60,23 +60,46 @@ impl World {
         alive.into_iter()
     }
 
-    /// A random connected topology, in which each opens at most three conversations.
+    /// A random connected topology, in which each opens three conversations at most. Members who do not know each other do
+    /// not talk: a store that was restored to before the others joined is lost to them, and its operator joins it anew.
     fn neighbours(&mut self) -> Vec<(usize, usize)> {
         let mut alive: Vec<usize> = self.alive().collect();
         for i in (1..alive.len()).rev() {
             let j = self.random.below(i + 1);
             alive.swap(i, j);
         }
+        let mut reached: Vec<usize> = alive.iter().copied().take(1).collect();
         let mut pairs = Vec::new();
-        for (i, n) in alive.iter().enumerate().skip(1) {
+        loop {
+            let meets =
+                |n: &usize| !reached.contains(n) && reached.iter().any(|m| self.know_each_other(*n, *m));
+            let Some(n) = alive.iter().copied().find(meets) else { break };
+            let friends: Vec<usize> =
+                reached.iter().copied().filter(|m| self.know_each_other(n, *m)).collect();
             for _ in 0..1 + self.random.below(3) {
-                let pair = (*n, alive[self.random.below(i)]);
+                let pair = (n, friends[self.random.below(friends.len())]);
                 if !pairs.contains(&pair) {
                     pairs.push(pair);
                 }
             }
+            reached.push(n);
+        }
+        for n in alive.into_iter().filter(|n| !reached.contains(n)) {
+            self.ends_at(n).into_iter().for_each(|(c, _)| self.sever(c));
+            self.retire_site(n);
         }
         pairs
+    }
+
+    fn know_each_other(&self, one: usize, other: usize) -> bool {
+        let knows = |n: usize, m: usize| {
+            let peers = self.sites[n].replica.as_ref().map_or(Vec::new(), |replica| replica.peers().unwrap());
+            let active = |member: &Member| {
+                member.status == Status::Active && member.endpoint == self.sites[m].endpoint
+            };
+            peers.iter().any(|peer| active(&peer.member))
+        };
+        knows(one, other) && knows(other, one)
     }
 
     /// Everybody talks to its neighbours until nobody has anything to say.
@@ -110,6 +133,17 @@ impl World {
 
     fn replicas(&self) -> Vec<(usize, Replica)> {
         self.alive().filter_map(|n| Some((n, self.sites[n].replica.clone()?))).collect()
+    }
+
+    /// How everybody is, for whoever looks for the cause of a violation.
+    fn states(&self) -> String {
+        let state = |(n, replica): (usize, Replica)| {
+            let (status, members) = (replica.status().unwrap(), replica.peers().unwrap().len());
+            let (standing, changes, owed) = (replica.standing(), status.changes, status.owed_bodies);
+            format!("site {n} {standing:?}: {changes} changes, {members} members, {owed} owed")
+        };
+        let states: Vec<String> = self.replicas().into_iter().map(state).collect();
+        format!("{}; {}", states.join("; "), self.ended.join("; "))
     }
 
     fn are_equal(&self) -> bool {

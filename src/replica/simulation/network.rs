@@ -239,6 +239,10 @@ impl World {
                     | Refusal::Replaced
             )
         };
+        if self.ended.len() == 12 {
+            self.ended.remove(0);
+        }
+        self.ended.push(format!("{:?}: site {n} says {error}", self.connections.get(c).map(|c| c.sites)));
         match &error {
             LinkError::Replica(error) => self.failed(n, error),
             LinkError::Revoked

@@ -35,6 +35,8 @@ pub(super) struct World {
     /// Entries that somebody may have expunged.
     pub(super) removed: BTreeSet<EntryId>,
     pub(super) bodies: u32,
+    /// Why the last conversations ended.
+    pub(super) ended: Vec<String>,
     everywhere: Everywhere,
     travellers: [Traveller; 2],
 }
@@ -63,6 +65,7 @@ impl World {
             calm: seed.is_multiple_of(3),
             removed: BTreeSet::new(),
             bodies: 0,
+            ended: Vec::new(),
             everywhere: Everywhere::default(),
             travellers: Default::default(),
         };
