@@ -47,6 +47,32 @@ pub(crate) enum Mutation {
 }
 
 #[cfg(test)]
+impl Mutation {
+    pub(crate) const ALL: [Mutation; 20] = [
+        Mutation::Contested,
+        Mutation::Spanned,
+        Mutation::Recorded,
+        Mutation::Lanes,
+        Mutation::LateClaim,
+        Mutation::LaneTooEarly,
+        Mutation::UidNext,
+        Mutation::Calm,
+        Mutation::StaleUids,
+        Mutation::Vanished,
+        Mutation::Era,
+        Mutation::UnsyncedLog,
+        Mutation::UnsyncedBodies,
+        Mutation::UnsyncedClaims,
+        Mutation::KnownTooEarly,
+        Mutation::HeldTooEarly,
+        Mutation::CopyUnnoticed,
+        Mutation::FloorForgotten,
+        Mutation::NoteForgotten,
+        Mutation::OwedForgotten,
+    ];
+}
+
+#[cfg(test)]
 thread_local! {
     static PLANTED: std::cell::Cell<Option<Mutation>> = const { std::cell::Cell::new(None) };
 }

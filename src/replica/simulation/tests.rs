@@ -1,9 +1,16 @@
 //! How many schedules are tried, and what must be found.
 
 use super::*;
+use crate::mutation::{Mutation, plant};
 
 /// Seeds that once failed.
-const KEPT: [u64; 0] = [];
+const KEPT: [u64; 1] = [5];
+
+/// Schedules of a test run; a debug build takes some 0.2 s for each.
+const SCHEDULES: u64 = 120;
+
+/// Each defect, and the first seed that notices it. `docs/testing.md` says what is noticed.
+const CAUGHT: [(Mutation, u64); 0] = [];
 
 #[expect(clippy::disallowed_methods, reason = "a longer run is asked for by hand")]
 fn asked_for(name: &str) -> Option<String> {
@@ -12,7 +19,7 @@ fn asked_for(name: &str) -> Option<String> {
 
 #[test]
 fn nothing_promised_is_broken_by_any_schedule() {
-    for seed in KEPT.into_iter().chain(0..100) {
+    for seed in KEPT.into_iter().chain(0..SCHEDULES) {
         if let Err(Violation(what)) = run(seed) {
             panic!("seed {seed}: {what}");
         }
@@ -25,13 +32,49 @@ fn a_seed_always_gives_the_same_schedule() {
     assert_ne!(run(1).unwrap().end, run(2).unwrap().end);
 }
 
+fn run_with(mutation: Mutation, seed: u64) -> Result<Report, Violation> {
+    plant(Some(mutation));
+    let ended = run(seed);
+    plant(None);
+    ended
+}
+
+#[test]
+fn every_planted_defect_is_noticed() {
+    for mutation in Mutation::ALL {
+        let seed = CAUGHT.iter().find(|(caught, _)| *caught == mutation).expect("it has a seed").1;
+        assert!(run_with(mutation, seed).is_err(), "seed {seed} does not notice {mutation:?}");
+        run(seed).unwrap();
+    }
+}
+
+/// `POSTMERGE_SEEDS=0..1000 cargo test --release --lib simulation::tests::seeds -- --ignored --nocapture`
+#[test]
+#[ignore = "looks for seeds that notice planted defects"]
+fn seeds_of_mutations() {
+    let (from, to) = range();
+    for mutation in Mutation::ALL {
+        let mut caught = (from..to).filter_map(|seed| Some((seed, run_with(mutation, seed).err()?)));
+        match caught.next() {
+            Some((seed, Violation(what))) => {
+                println!("{mutation:?} {seed}: {}", what.chars().take(150).collect::<String>())
+            }
+            None => println!("{mutation:?} is not noticed"),
+        }
+    }
+}
+
+fn range() -> (u64, u64) {
+    let range = asked_for("POSTMERGE_SEEDS").expect("POSTMERGE_SEEDS=0..1000");
+    let (from, to) = range.split_once("..").expect("a range");
+    (from.parse().unwrap(), to.parse().unwrap())
+}
+
 /// `POSTMERGE_SEEDS=0..1000 cargo test --release --lib simulation::tests::long -- --ignored --nocapture`
 #[test]
 #[ignore = "runs for as long as it is told"]
 fn long() {
-    let range = asked_for("POSTMERGE_SEEDS").expect("POSTMERGE_SEEDS=0..1000");
-    let (from, to) = range.split_once("..").expect("a range");
-    let (from, to): (u64, u64) = (from.parse().unwrap(), to.parse().unwrap());
+    let (from, to) = range();
     let (mut all, mut failed) = (Report::default(), Vec::new());
     for seed in from..to {
         match run(seed) {
