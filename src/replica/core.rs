@@ -435,6 +435,15 @@ impl Core {
         Ok(())
     }
 
+    /// Notes outside of the store who will go on in the place of this replica, and above which UIDVALIDITY.
+    pub(super) fn hand_over(&self, successor: ReplicaId, floor: UidValidity) -> Result<(), ReplicaError> {
+        let seq = match self.outside {
+            Some(outside) => outside.seq,
+            None => self.store.reader()?.last_seq(self.identity.replica)?,
+        };
+        self.watch.hand_over(successor, Outside { seq, validity: floor })
+    }
+
     /// Goes on as another replica, whose note outside is another one too.
     pub(super) fn become_successor(&mut self, identity: Identity) {
         self.watch = self.watch.of_successor(&identity);

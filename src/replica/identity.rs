@@ -16,6 +16,9 @@ use crate::store::InstanceId;
 
 const FILE: &str = "identity";
 const CHECK: &str = "check";
+const SUCCESSOR: &str = "successor";
+/// Successions that are followed; a ring of them, which only damage can make, must end.
+const MAX_SUCCESSORS: usize = 1000;
 
 /// Account, replica, its key, and which directory they were made for. In a file that only the user can read.
 pub(super) struct Identity {
@@ -115,10 +118,32 @@ impl Watch {
         Watch::new(self.0.as_deref().and_then(Path::parent), identity)
     }
 
+    /// What this replica showed, and its successors after it: a backup may be put back more than once.
     pub(super) fn read(&self) -> Option<Outside> {
-        let text = std::fs::read_to_string(self.0.as_ref()?).ok()?;
+        let mut path = self.0.clone()?;
+        let mut outside = Watch::note(&path)?;
+        for _ in 0..MAX_SUCCESSORS {
+            let Ok(successor) = std::fs::read_to_string(path.with_extension(SUCCESSOR)) else { break };
+            path.set_file_name(format!("{}.watch", successor.trim()));
+            if let Some(later) = Watch::note(&path) {
+                outside.validity = outside.validity.max(later.validity);
+            }
+        }
+        Some(outside)
+    }
+
+    fn note(path: &Path) -> Option<Outside> {
+        let text = std::fs::read_to_string(path).ok()?;
         let (seq, validity) = text.trim().split_once(' ')?;
         Some(Outside { seq: seq.parse().ok()?, validity: UidValidity::new(validity.parse().ok()?)? })
+    }
+
+    /// Names the replica that goes on in the place of this one, before it shows anything; what it is to rise above stays in
+    /// this one's note, should the successor never write one.
+    pub(super) fn hand_over(&self, successor: ReplicaId, outside: Outside) -> Result<(), ReplicaError> {
+        self.write(outside)?;
+        let Some(path) = &self.0 else { return Ok(()) };
+        replace(&path.with_extension(SUCCESSOR), format!("{successor}\n").as_bytes())
     }
 
     pub(super) fn write(&self, outside: Outside) -> Result<(), ReplicaError> {

@@ -22,8 +22,8 @@ use crate::mailbox::ReplicaId;
 use crate::member::{Member, PeerId, Record, Role, Status, Ticket};
 use crate::store::{BodyReader, Missing};
 use crate::sync::{
-    Binding, Digest, Event, Fault, Join, Local, PeerHello, RecordName, Refusal, Session, SessionError, State,
-    Wanted,
+    Binding, Digest, Event, Fault, Join, Local, MembersDigest, PeerHello, RecordName, Refusal, Session,
+    SessionError, State, Wanted,
 };
 
 /// What happens in a conversation, for people and for the program around it.
@@ -146,6 +146,8 @@ pub struct Link {
     peer_owes: bool,
     /// Whether this side said so, and is to say when it does no more.
     said_owes: bool,
+    /// The membership log that this side said it has: the digest, and its records.
+    said_members: (MembersDigest, Vec<RecordName>),
     pub(super) held_ours: Option<Digest>,
     held_theirs: Option<Digest>,
     sent_missing: Option<Duration>,
@@ -178,12 +180,13 @@ impl Link {
         stay: Stay,
         now: Duration,
     ) -> Result<Link, ReplicaError> {
-        let (session, owes) = replica.with(|core| {
+        let (session, owes, members) = replica.with(|core| {
             let local = local(replica, core)?;
-            let owes = local.owes;
-            Ok((Session::initiate(local, &core.identity.key, binding, now), owes))
+            let (owes, members) = (local.owes, (local.members, local.records.clone()));
+            Ok((Session::initiate(local, &core.identity.key, binding, now), owes, members))
         })?;
-        Ok(Link { said_owes: owes, ..Link::new(replica, session, endpoint, Some(peer), stay, now) })
+        let link = Link::new(replica, session, endpoint, Some(peer), stay, now);
+        Ok(Link { said_owes: owes, said_members: members, ..link })
     }
 
     /// Opens a conversation as a guest with a ticket.
@@ -230,6 +233,7 @@ impl Link {
             peer_digest: None,
             peer_owes: false,
             said_owes: false,
+            said_members: Default::default(),
             held_ours: None,
             held_theirs: None,
             sent_missing: None,
@@ -467,11 +471,13 @@ impl Link {
             return Err(refusal.unwrap_or(Refusal::UnknownReplica).into());
         };
         let (now, session, said_owes) = (self.now, &mut self.session, &mut self.said_owes);
+        let said_members = &mut self.said_members;
         let judged = replica.with(|core| match self.expected {
             Some(_) => Ok(session.accept(&member.key, now)),
             None => {
                 let local = local(&replica, core)?;
                 *said_owes = local.owes;
+                *said_members = (local.members, local.records.clone());
                 Ok(session.answer(&member.key, local, &core.identity.key, now))
             }
         })?;
@@ -497,13 +503,14 @@ impl Link {
     fn welcomed(&mut self, records: Vec<Vec<u8>>) -> Result<(), LinkError> {
         self.add_members(records)?;
         let (now, session, replica) = (self.now, &mut self.session, &self.replica);
-        let said_owes = &mut self.said_owes;
+        let (said_owes, said_members) = (&mut self.said_owes, &mut self.said_members);
         replica.with(|core| {
             if !core.members.is_active(core.identity.replica) {
                 return Ok(Err(LinkError::Peer { what: "a welcome that does not let us in".into() }));
             }
             let local = local(replica, core)?;
             *said_owes = local.owes;
+            *said_members = (local.members, local.records.clone());
             Ok(session.hello(local, &core.identity.key, now).map_err(LinkError::from))
         })?
     }
@@ -516,14 +523,12 @@ impl Link {
         }
         self.defer()?;
         let theirs = self.session.peer().map(|hello| hello.members);
-        self.replica.with(|core| {
-            let digest = core.members.digest();
-            if theirs.is_some_and(|theirs| digest.starts_with(&theirs)) {
-                self.peer_records = Some(members::names(&core.members).into_iter().collect());
-                self.members = digest;
-            }
-            Ok(())
-        })?;
+        let (said, records) = std::mem::take(&mut self.said_members);
+        if theirs == Some(said) {
+            // It will not ask: it has what this side had at its hello. What came since is news for it.
+            self.peer_records = Some(records.into_iter().collect());
+            self.offer_new_members()?;
+        }
         if in_sync {
             self.heard_inviter()?;
             // Nothing was exchanged, so there is nothing to acknowledge unless bodies are still to come.

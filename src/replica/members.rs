@@ -145,6 +145,7 @@ fn go_on(core: &mut Core, endpoint: PeerId, mut records: Vec<LocalRecord>) -> Re
         instance: core.store.instance(),
         succession: Some(record.encoded().to_vec()),
     };
+    core.hand_over(replica, floor)?;
     identity.write(core.store.dir())?;
     core.become_successor(identity);
     add(core, vec![record])?;

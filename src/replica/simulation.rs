@@ -110,10 +110,10 @@ struct Report {
 /// Steps of a schedule.
 const STEPS: u64 = 220;
 
-fn run(seed: u64) -> Result<Report, Violation> {
+fn run(seed: u64, replicas: Option<usize>) -> Result<Report, Violation> {
     SEAM.set(Some(Seam { entropy: Random(!seed), time: 0 }));
     let live = || {
-        let mut world = World::new(seed)?;
+        let mut world = World::new(seed, replicas)?;
         for _ in 0..STEPS {
             world.step()?;
         }

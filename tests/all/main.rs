@@ -4,6 +4,7 @@ mod bridge;
 mod explain;
 mod face;
 mod formats;
+mod found;
 mod hostile;
 mod import;
 mod pair;

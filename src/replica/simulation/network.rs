@@ -69,6 +69,7 @@ impl World {
             Ok(link) => link,
             Err(error) => return self.failed(from, &error).map(|()| false),
         };
+        self.note(|| format!("site {from} dials site {to}"));
         let responder = Link::respond(&theirs, binding, Some(own), now);
         let restored = [from, to].map(|n| self.sites[n].restored);
         let latency = [0, 5, 50, 400][self.random.below(4)];
@@ -239,6 +240,12 @@ impl World {
                     | Refusal::Replaced
             )
         };
+        self.note(|| {
+            format!(
+                "site {n} ends a conversation with {:?}: {error}",
+                self.connections.get(c).map(|c| c.sites)
+            )
+        });
         if self.ended.len() == 12 {
             self.ended.remove(0);
         }

@@ -34,6 +34,7 @@ impl World {
 
     /// The process dies, or the machine.
     pub(super) fn crash(&mut self, n: usize) -> Outcome {
+        self.note(|| format!("site {n} crashes"));
         self.hang_up(n);
         let site = &mut self.sites[n];
         site.fault.stop_now();
@@ -55,11 +56,16 @@ impl World {
     }
 
     fn close(&mut self, n: usize) -> Outcome {
-        if self.call(n, Replica::close)?.is_some() {
-            self.hang_up(n);
-            self.sites[n].down();
+        self.hang_up(n);
+        match self.call(n, Replica::close)? {
+            Some(()) => {
+                self.sites[n].down();
+                Ok(())
+            }
+            // What could not be closed in good order is left as it is.
+            None if self.sites[n].replica.is_some() => self.crash(n),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// The site's ends of conversations are gone; the others notice when they have read what was on its way.
@@ -77,6 +83,7 @@ impl World {
             let left = self.random.below(40) as u64;
             self.sites[n].fault.stop_after(left);
         }
+        self.note(|| format!("site {n} starts"));
         self.enter(n);
         let site = &mut self.sites[n];
         match Replica::open(&site.store(), Some(&site.state())) {
@@ -101,7 +108,10 @@ impl World {
             done => done,
         })?;
         match done {
-            Some(()) => self.sites[n].backed_up = true,
+            Some(()) => {
+                let site = &mut self.sites[n];
+                (site.backed_up, site.backup_used) = (true, site.lost);
+            }
             None => {
                 self.sites[n].backed_up = false;
                 let _ = std::fs::remove_dir_all(to);
@@ -115,15 +125,18 @@ impl World {
         if !self.sites[n].backed_up {
             return Ok(());
         }
+        self.note(|| format!("site {n} is restored"));
         self.sites[n].fault.stop_now();
         self.crash(n)?;
         let site = &mut self.sites[n];
         site.fault = std::sync::Arc::new(crate::store::disk::fault::Fault::after(u64::MAX));
         site.restored += 1;
+        site.lost |= std::mem::replace(&mut site.backup_used, true);
         site.promised = Promised::default();
         std::fs::remove_dir_all(site.store()).unwrap();
         copy(&site.backup(), &site.store());
-        if self.random.chance(10) {
+        // Without its notes a store that is put back twice to one backup cannot know what it showed in between.
+        if self.random.chance(10) && !self.sites[n].lost {
             let _ = std::fs::remove_dir_all(self.sites[n].state());
         }
         self.restart(n)
@@ -147,6 +160,7 @@ impl World {
     }
 
     pub(super) fn retire_site(&mut self, n: usize) {
+        self.note(|| format!("site {n} is retired"));
         let site = &mut self.sites[n];
         site.down();
         (site.retired, site.promised) = (true, Promised::default());

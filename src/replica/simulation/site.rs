@@ -42,6 +42,10 @@ pub(super) struct Site {
     pub(super) promised: Promised,
     pub(super) clients: Clients,
     pub(super) backed_up: bool,
+    /// Its backup was put back once already: it is a replica that somebody has succeeded.
+    pub(super) backup_used: bool,
+    /// No peer takes it for a member any more.
+    pub(super) lost: bool,
     /// It was switched off for good.
     pub(super) retired: bool,
     /// Its disk was full since it was opened.
@@ -65,6 +69,8 @@ impl Site {
             promised: Promised::default(),
             clients: Clients::default(),
             backed_up: false,
+            backup_used: false,
+            lost: false,
             retired: false,
             was_full: false,
         }

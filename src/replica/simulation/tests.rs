@@ -13,28 +13,37 @@ const SCHEDULES: u64 = 120;
 const CAUGHT: [(Mutation, u64); 0] = [];
 
 #[expect(clippy::disallowed_methods, reason = "a longer run is asked for by hand")]
-fn asked_for(name: &str) -> Option<String> {
+pub(super) fn asked_for(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
 #[test]
 fn nothing_promised_is_broken_by_any_schedule() {
     for seed in KEPT.into_iter().chain(0..SCHEDULES) {
-        if let Err(Violation(what)) = run(seed) {
+        if let Err(Violation(what)) = run(seed, None) {
             panic!("seed {seed}: {what}");
         }
     }
 }
 
+/// Exchanges of each with its neighbours, in a random topology.
+#[test]
+fn ten_replicas_with_churn_are_equal_after_three_exchanges_each() {
+    for seed in 0..8 {
+        let report = run(seed, Some(10)).unwrap();
+        assert!(report.rounds <= 3, "seed {seed}: {} exchanges", report.rounds);
+    }
+}
+
 #[test]
 fn a_seed_always_gives_the_same_schedule() {
-    assert_eq!(run(1).unwrap(), run(1).unwrap());
-    assert_ne!(run(1).unwrap().end, run(2).unwrap().end);
+    assert_eq!(run(1, None).unwrap(), run(1, None).unwrap());
+    assert_ne!(run(1, None).unwrap().end, run(2, None).unwrap().end);
 }
 
 fn run_with(mutation: Mutation, seed: u64) -> Result<Report, Violation> {
     plant(Some(mutation));
-    let ended = run(seed);
+    let ended = run(seed, None);
     plant(None);
     ended
 }
@@ -44,7 +53,7 @@ fn every_planted_defect_is_noticed() {
     for mutation in Mutation::ALL {
         let seed = CAUGHT.iter().find(|(caught, _)| *caught == mutation).expect("it has a seed").1;
         assert!(run_with(mutation, seed).is_err(), "seed {seed} does not notice {mutation:?}");
-        run(seed).unwrap();
+        run(seed, None).unwrap();
     }
 }
 
@@ -76,8 +85,9 @@ fn range() -> (u64, u64) {
 fn long() {
     let (from, to) = range();
     let (mut all, mut failed) = (Report::default(), Vec::new());
+    let replicas = asked_for("POSTMERGE_REPLICAS").and_then(|n| n.parse().ok());
     for seed in from..to {
-        match run(seed) {
+        match run(seed, replicas) {
             Ok(report) => {
                 all.steps += report.steps;
                 all.time += report.time;

@@ -37,6 +37,8 @@ pub(super) struct World {
     pub(super) bodies: u32,
     /// Why the last conversations ended.
     pub(super) ended: Vec<String>,
+    /// Whether what happens is written down, for whoever looks for a cause.
+    pub(super) trace: bool,
     everywhere: Everywhere,
     travellers: [Traveller; 2],
 }
@@ -49,11 +51,12 @@ fn place() -> TempDir {
 }
 
 impl World {
-    pub(super) fn new(seed: u64) -> Result<World, Violation> {
+    /// With so many replicas, or as many as the seed says.
+    pub(super) fn new(seed: u64, replicas: Option<usize>) -> Result<World, Violation> {
         let mut random = Random(seed);
         // Most schedules have few replicas, which are told apart more often.
         let most = 1 + random.below(MOST - 1);
-        let count = 2 + random.below(most);
+        let count = replicas.unwrap_or(2 + random.below(most));
         let mut world = World {
             random,
             dir: place(),
@@ -66,6 +69,7 @@ impl World {
             removed: BTreeSet::new(),
             bodies: 0,
             ended: Vec::new(),
+            trace: super::tests::asked_for("POSTMERGE_TRACE").is_some(),
             everywhere: Everywhere::default(),
             travellers: Default::default(),
         };
@@ -74,6 +78,12 @@ impl World {
             world.invite()?;
         }
         Ok(world)
+    }
+
+    pub(super) fn note(&self, what: impl FnOnce() -> String) {
+        if self.trace {
+            println!("{:>6} {}", self.steps, what());
+        }
     }
 
     pub(super) fn now(&self) -> Duration {
@@ -146,6 +156,12 @@ impl World {
     ) -> Result<Option<R>, Violation> {
         let Some(replica) = self.sites[n].replica.clone() else { return Ok(None) };
         self.enter(n);
+        self.note(|| {
+            format!(
+                "at site {n}: {}",
+                std::any::type_name_of_val(&act).rsplit("simulation::").next().unwrap_or_default()
+            )
+        });
         let result = act(&replica);
         drop(replica);
         match result {
@@ -159,6 +175,7 @@ impl World {
 
     /// Judges an error: a disk that failed is no defect of the program, and neither is a user's mistake.
     pub(super) fn failed(&mut self, n: usize, error: &ReplicaError) -> Outcome {
+        self.note(|| format!("site {n} says {error}"));
         let site = &self.sites[n];
         if site.fault.is_stopped() {
             return self.crash(n);
@@ -274,6 +291,7 @@ impl World {
             _ => self.random.next() % 100,
         };
         let n = self.random.below(self.sites.len());
+        self.note(|| format!("site {n}"));
         if self.sites[n].retired {
             return self.network();
         }
