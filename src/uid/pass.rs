@@ -370,7 +370,8 @@ impl<T: TablesMut> Pass<'_, T> {
                 let was = row.place == place && row.shown == Some((epoch, claim.uid));
                 let gone =
                     self.uid_row(mailbox, epoch, claim.uid)?.as_ref().is_some_and(|uid| uid.gone.is_some());
-                if gone && !was && self.context.rules.recorded {
+                // An observer's clients saw other UIDs vanish: of this one it only says what servers show.
+                if gone && !was && self.context.rules.recorded && !self.context.observer {
                     self.must_burn(claim)?;
                 } else {
                     shown = Some((epoch, claim.uid));

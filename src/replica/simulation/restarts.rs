@@ -88,7 +88,10 @@ impl World {
         let site = &mut self.sites[n];
         match Replica::open(&site.store(), Some(&site.state())) {
             Ok(replica) => {
+                let id = replica.id().ok();
                 site.up(replica);
+                self.note(|| format!("site {n} is {id:?}"));
+                let site = &self.sites[n];
                 site.keeps_its_promises(n)?;
                 self.hear_news(n)
             }

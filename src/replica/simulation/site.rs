@@ -44,7 +44,7 @@ pub(super) struct Site {
     pub(super) backed_up: bool,
     /// Its backup was put back once already: it is a replica that somebody has succeeded.
     pub(super) backup_used: bool,
-    /// No peer takes it for a member any more.
+    /// It was put back twice to one backup.
     pub(super) lost: bool,
     /// It was switched off for good.
     pub(super) retired: bool,
