@@ -436,12 +436,19 @@ impl Core {
     }
 
     /// Notes outside of the store who will go on in the place of this replica, and above which UIDVALIDITY.
-    pub(super) fn hand_over(&self, successor: ReplicaId, floor: UidValidity) -> Result<(), ReplicaError> {
+    pub(super) fn hand_over(
+        &mut self,
+        successor: ReplicaId,
+        floor: Option<UidValidity>,
+    ) -> Result<(), ReplicaError> {
+        let reader = self.store.reader()?;
+        let inside = self.account()?.highest_uid_validity(&reader)?;
+        let validity = [floor, self.outside.map(|outside| outside.validity)].into_iter().flatten();
         let seq = match self.outside {
             Some(outside) => outside.seq,
-            None => self.store.reader()?.last_seq(self.identity.replica)?,
+            None => reader.last_seq(self.identity.replica)?,
         };
-        self.watch.hand_over(successor, Outside { seq, validity: floor })
+        self.watch.hand_over(successor, Outside { seq, validity: validity.fold(inside, UidValidity::max) })
     }
 
     /// Goes on as another replica, whose note outside is another one too.

@@ -130,6 +130,10 @@ fn go_on(core: &mut Core, endpoint: PeerId, mut records: Vec<LocalRecord>) -> Re
     let (old, old_key) = (core.identity.replica, SecretKey::from_seed(*core.identity.key.seed()));
     let (replica, key) = (ReplicaId::from_bytes(random()?), SecretKey::from_seed(random()?));
     let body = Body::Succeed { replica, key: key.public(), endpoint };
+    let floor = records.iter().find_map(|record| match record {
+        LocalRecord::Restored { floor, .. } => Some(*floor),
+        _ => None,
+    });
     let record = core.members.sign(old, &old_key, &body)?;
     // What the old replica was ready for, its successor is too; who invited it is of no matter any more.
     if core.is_ready()? {
