@@ -58,7 +58,7 @@ use redb::ReadableTableMetadata as _;
 use crate::uid::TableError;
 
 pub use backup::{BackupReport, BackupSource};
-pub use bodies::BodyStore;
+pub use bodies::{BodyStore, SegmentUse};
 pub use body_reader::BodyReader;
 pub use check::{CheckReport, Checker, Level, Problem, Progress, Remedy};
 pub use error::StoreError;

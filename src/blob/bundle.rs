@@ -150,7 +150,8 @@ impl OpenBundle {
         &self.plain
     }
 
-    fn checked(&self, id: BlobId) -> Result<&[u8], BundleError> {
+    /// One body, checked against its id.
+    pub(crate) fn checked(&self, id: BlobId) -> Result<&[u8], BundleError> {
         let body = &self.plain[self.place(id)?];
         if BlobId::of(body) == id { Ok(body) } else { Err(BundleError::Hash(id)) }
     }

@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
+use super::bodies::Hold;
 use super::check::{Meter, Progress, large_bodies};
 use super::disk::{Disk, numbered};
 use super::lock::Lock;
@@ -28,15 +29,18 @@ pub struct BackupSource {
     id: StoreId,
     end: LogEnd,
     packs: PackEnd,
+    /// No body goes before it was copied.
+    _hold: Hold,
     _handle: Handle,
 }
 
 impl Store {
     /// Fixes what a backup is to hold: everything up to the last commit. Costs a sync of what bodies are not durable yet.
     pub fn backup_source(&self) -> Result<BackupSource, StoreError> {
+        let hold = self.bodies().hold();
         let packs = self.bodies().sync_for_commit()?.end;
         let (dir, id, end) = (self.dir.clone(), self.id, self.log.end());
-        Ok(BackupSource { dir, id, end, packs, _handle: self.handle() })
+        Ok(BackupSource { dir, id, end, packs, _hold: hold, _handle: self.handle() })
     }
 }
 
@@ -45,7 +49,7 @@ impl BackupSource {
     /// this store, which is then brought up to date. The index is left out: opening the copy rebuilds it.
     /// The copy has this store's id and another [`Store::instance`].
     ///
-    /// Needs no lock on the store's writer: files only grow up to their end, which is known, and are never changed.
+    /// Needs no lock on the store's writer: files only grow up to their end, which is known, and none is removed meanwhile.
     pub fn copy(&self, to: &Path, progress: &mut dyn FnMut(Progress)) -> Result<BackupReport, StoreError> {
         let disk = Disk::default();
         self.prepare(to, &disk)?;
@@ -68,14 +72,18 @@ impl BackupSource {
 
     fn copy_bodies(&self, to: &Path, copy: &mut Copy<'_>) -> Result<(), StoreError> {
         let (from_bodies, to_bodies) = (self.dir.join(BODY_DIR), to.join(BODY_DIR));
-        let segments = numbered(&from_bodies, pack::EXTENSION)?;
-        for segment in segments.into_iter().filter(|segment| *segment <= self.packs.segment) {
+        let segments: Vec<u32> = numbered(&from_bodies, pack::EXTENSION)?
+            .into_iter()
+            .filter(|segment| *segment <= self.packs.segment)
+            .collect();
+        for segment in segments.iter().copied() {
             let path = pack::path(&from_bodies, segment);
             let last = segment == self.packs.segment;
             let length = if last { self.packs.offset } else { length_of(&path)? };
             copy.file(&path, &pack::path(&to_bodies, segment), length)?;
         }
-        for id in large_bodies(&from_bodies)? {
+        let large = large_bodies(&from_bodies)?;
+        for id in large.iter().copied() {
             let (from, target) = (large::path(&from_bodies, id), large::path(&to_bodies, id));
             let bucket = target.parent().expect("a large body is in a bucket");
             if !bucket.exists() {
@@ -83,6 +91,17 @@ impl BackupSource {
                 copy.disk.sync_dir(&to_bodies.join("large"))?;
             }
             copy.file(&from, &target, length_of(&from)?)?;
+        }
+        // What an earlier backup took and the store has forgotten since, or has elsewhere by now.
+        for segment in numbered(&to_bodies, pack::EXTENSION)? {
+            if !segments.contains(&segment) {
+                copy.disk.remove(&pack::path(&to_bodies, segment))?;
+            }
+        }
+        for id in large_bodies(&to_bodies)? {
+            if large.binary_search(&id).is_err() {
+                copy.disk.remove(&large::path(&to_bodies, id))?;
+            }
         }
         Ok(())
     }

@@ -1,5 +1,8 @@
 //! Message bodies: small ones in pack segments, large ones in files of their own.
 
+mod pins;
+mod reclaim;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::ops::Range;
@@ -19,6 +22,10 @@ use super::partial::PartialBody;
 use super::summaries::{Summaries, Summarizer, Waiting};
 use super::writer::BodyWriter;
 use super::{StoreError, StoreId};
+
+use pins::Pins;
+pub(crate) use reclaim::Hold;
+pub use reclaim::SegmentUse;
 
 /// Reads and writes bodies; clones share one store and may be used from several threads.
 ///
@@ -42,6 +49,9 @@ struct Inner {
     recent: Mutex<Option<Arc<OpenBundle>>>,
     summaries: Summaries,
     spools: AtomicU64,
+    pins: Mutex<Pins>,
+    /// Counts who needs every file to stay.
+    holds: Hold,
 }
 
 #[derive(Debug)]
@@ -146,6 +156,8 @@ impl BodyStore {
             recent: Mutex::default(),
             summaries,
             spools: AtomicU64::new(0),
+            pins: Mutex::default(),
+            holds: Hold::default(),
         })))
     }
 
@@ -165,6 +177,7 @@ impl BodyStore {
             return Ok(self.put_reader(body)?.0);
         }
         let id = BlobId::of(body);
+        self.pin(id);
         if self.locate(id)?.is_none() {
             self.append(&Bundle::encode(&[(id, body)])?)?;
             self.summarized(id, body)?;
@@ -187,6 +200,7 @@ impl BodyStore {
                 continue;
             }
             let id = BlobId::of(body);
+            self.pin(id);
             ids.push(id);
             if collected.contains(&id) || self.locate(id)?.is_some() {
                 continue;
@@ -230,7 +244,8 @@ impl BodyStore {
         let read = (&mut source).take(MAX_SMALL as u64).read_to_end(&mut start);
         read.map_err(StoreError::io("read a body for", &inner.dir))?;
         if start.len() >= MAX_SMALL {
-            let written = large::write(&inner.disk, &inner.dir, &tmp, &start, &mut source, wanted)?;
+            let pin = |id| self.pin(id);
+            let written = large::write(&inner.disk, &inner.dir, &tmp, &start, &mut source, wanted, &pin)?;
             // From its file, which is read once more for it: only now it is known to be what was wanted.
             inner.summaries.note(written.0, &mut self.open_at(written.0, 0)?);
             return Ok(written);
@@ -263,7 +278,7 @@ impl BodyStore {
 
     /// The stored bundle that holds a small body, ready to be sent; nothing for a large one.
     pub fn bundle_of(&self, id: BlobId) -> Result<Option<Vec<u8>>, StoreError> {
-        self.locate(id)?.map(|location| self.bundle_at(location)).transpose()
+        self.located(id, |location| self.bundle_at(location))
     }
 
     /// A whole body. For a large one rather use [`BodyStore::open_at`].
@@ -301,8 +316,7 @@ impl BodyStore {
         {
             return Ok(BodyReader::small(id, bundle, range, offset));
         }
-        if let Some(location) = self.locate(id)? {
-            let (bundle, range) = self.open_small(id, location)?;
+        if let Some((bundle, range)) = self.located(id, |location| self.open_small(id, location))? {
             return Ok(BodyReader::small(id, bundle, range, offset));
         }
         match large::open(&self.0.dir, id)? {
@@ -420,6 +434,22 @@ impl BodyStore {
     fn summarized(&self, id: BlobId, mut body: &[u8]) -> Result<(), StoreError> {
         self.0.summaries.note(id, &mut body);
         Ok(self.0.summaries.flush(&self.0.index)?)
+    }
+
+    /// Reads a small body where it is; once more, if it was moved and its old segment removed in between.
+    fn located<R>(
+        &self,
+        id: BlobId,
+        read: impl Fn(Location) -> Result<R, StoreError>,
+    ) -> Result<Option<R>, StoreError> {
+        let Some(location) = self.locate(id)? else { return Ok(None) };
+        match read(location) {
+            Err(error) => match self.locate(id)? {
+                Some(moved) if moved == location => Err(error),
+                moved => moved.map(read).transpose(),
+            },
+            done => done.map(Some),
+        }
     }
 
     fn locate(&self, id: BlobId) -> Result<Option<Location>, StoreError> {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use crate::blob::{BlobId, Bundle};
 use crate::mailbox::ReplicaId;
 
+use super::bodies::Hold;
 use super::body_reader::BodyReader;
 use super::disk::{Disk, entries};
 use super::frame::{self, ReadGroup, Record};
@@ -196,7 +197,8 @@ impl Store {
                 None
             }
         };
-        let checker = Checker { dir: dir.to_owned(), id, files, reader };
+        // Nobody writes to it.
+        let checker = Checker { dir: dir.to_owned(), id, files, reader, _hold: Hold::default() };
         checker.look(level, &mut report, &mut meter)?;
         Ok(report)
     }
@@ -204,7 +206,8 @@ impl Store {
     /// Checks this open store as of the last commit, beside whatever goes on.
     pub fn checker(&self) -> Result<Checker, StoreError> {
         let files = Arc::clone(self.log.files());
-        Ok(Checker { dir: self.dir.clone(), id: self.id, files, reader: Some(self.reader()?) })
+        let (hold, reader) = (self.bodies.hold(), Some(self.reader()?));
+        Ok(Checker { dir: self.dir.clone(), id: self.id, files, reader, _hold: hold })
     }
 }
 
@@ -215,6 +218,8 @@ pub struct Checker {
     id: StoreId,
     files: Arc<LogFiles>,
     reader: Option<Reader>,
+    /// What the reader knows of must not be taken away meanwhile.
+    _hold: Hold,
 }
 
 impl Checker {

@@ -80,7 +80,7 @@ pub(crate) fn open(dir: &Path, id: BlobId) -> Result<Option<(DiskFile, LargeHead
 }
 
 /// Writes `start` and the rest of `source` to `tmp`, hashing on the way, and puts the file in place. With
-/// `wanted`, another body is refused and nothing is kept.
+/// `wanted`, another body is refused and nothing is kept. `pin` is told the name before it is looked for.
 pub(crate) fn write(
     disk: &Disk,
     dir: &Path,
@@ -88,11 +88,13 @@ pub(crate) fn write(
     start: &[u8],
     source: &mut dyn Read,
     wanted: Option<BlobId>,
+    pin: &dyn Fn(BlobId),
 ) -> Result<(BlobId, u64), StoreError> {
     let result = spool(disk, tmp, start, source).and_then(|(file, header)| {
         if let Some(wanted) = wanted.filter(|wanted| *wanted != header.id) {
             return Err(StoreError::WrongBody { wanted, found: header.id });
         }
+        pin(header.id);
         let target = path(dir, header.id);
         let bucket = target.parent().expect("a large body is in a bucket");
         if open(dir, header.id).is_ok_and(|held| held.is_some()) {

@@ -93,6 +93,16 @@ pub(crate) fn encode_record(bundle: &[u8]) -> Vec<u8> {
     out
 }
 
+/// The length of the bundle in the record at `offset`; nothing if no record begins there, or ends behind `end`.
+pub(crate) fn record_at(file: &DiskFile, offset: u64, end: u64) -> Result<Option<usize>, StoreError> {
+    let mut header = [0; RECORD_HEADER];
+    if offset + RECORD_HEADER as u64 > end {
+        return Ok(None);
+    }
+    file.read_at(offset, &mut header)?;
+    Ok(record_length(&header).filter(|length| offset + record_total(*length) <= end))
+}
+
 /// The bundle of the record at `offset`, if that is whole; else what is wrong with it.
 pub(crate) fn read_record(
     file: &DiskFile,

@@ -3,6 +3,7 @@
 mod bodies;
 mod crash;
 mod damage;
+mod reclaim;
 mod rows;
 
 use std::collections::BTreeMap;
