@@ -5,10 +5,12 @@
 //! and nothing is global.
 
 mod body;
+mod compacting;
 mod contacts;
 mod core;
 mod elders;
 mod entries;
+mod forgetting;
 mod history;
 mod identity;
 mod import;
@@ -39,8 +41,10 @@ use crate::store::{Handle, Progress, Store, StoreError};
 use crate::sync::Join;
 use crate::uid::{AccountError, Block, Event, TableError};
 
+pub use compacting::{Compacted, Compaction};
 pub use contacts::Contact;
 pub use entries::{Adopted, Adoption};
+pub use forgetting::{Blocker, Forgotten, Retention};
 pub use history::{Act, Conflicts, Decision, Deed, Happened, Kind, Story, Told};
 pub use import::{ImportMessage, ImportReport, Importer, Unmet};
 pub use link::{Link, LinkError, LinkEvent, Stay};
@@ -53,6 +57,7 @@ pub use undo::Selection;
 use self::contacts::Contacts;
 use self::core::{Core, Standing};
 use self::elders::Elders;
+use self::forgetting::Forgetting;
 use self::identity::{Identity, Watch};
 use self::owed::Notices;
 
@@ -211,6 +216,7 @@ struct Shared {
     listeners: Mutex<Vec<Weak<Listener>>>,
     notices: Mutex<Notices>,
     contacts: Mutex<Contacts>,
+    forgetting: Forgetting,
     elders: Arc<Elders>,
 }
 
@@ -343,9 +349,11 @@ impl Replica {
         }
         let standing = Mutex::new(core.standing()?);
         let contacts = Mutex::new(Contacts::read(core.store.dir(), core.store.is_read_only()));
+        let forgetting = Forgetting::read(core.store.dir());
         let core = Mutex::new(Some(core));
         let (listeners, notices, elders) = (Mutex::default(), Mutex::default(), Arc::default());
-        let shared = Shared { core, handle, account, standing, listeners, notices, contacts, elders };
+        let shared =
+            Shared { core, handle, account, standing, listeners, notices, contacts, forgetting, elders };
         Ok(Replica(Arc::new(shared)))
     }
 

@@ -14,6 +14,7 @@ mod model;
 mod names;
 mod observer;
 mod pass;
+mod references;
 mod rows;
 mod settle;
 mod tables;
@@ -27,5 +28,6 @@ pub use account::{
 pub use lane::{Block, Lane};
 pub use observer::PrivateUids;
 pub use pass::{Burn, Event, Rules};
+pub use references::Reference;
 pub use tables::{MemoryTables, Row, Table, TableError, Tables, TablesMut};
 pub use view::{ChangedUids, Changes, Known, Located, Mailbox, Seen, Shown, UidSpace, View};

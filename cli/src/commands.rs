@@ -12,6 +12,7 @@ mod export;
 mod expunge;
 mod flag;
 mod forget;
+pub(crate) mod gc;
 mod import;
 mod init;
 mod invite;
@@ -81,6 +82,7 @@ pub(crate) enum Command {
     Conflicts(conflicts::Conflicts),
     Undo(undo::Undo),
     Check(check::Check),
+    Gc(gc::Gc),
     Backup(backup::Backup),
     User(user::User),
     Demo(demo::Demo),
@@ -120,6 +122,7 @@ impl Command {
             Command::Why(verb) => verb.run(cx),
             Command::Conflicts(verb) => verb.run(cx),
             Command::Undo(verb) => verb.run(cx),
+            Command::Gc(verb) => verb.run(cx),
             Command::Backup(verb) => verb.run(cx),
             Command::Check(verb) => verb.run_inside(cx),
             Command::Init(_)

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Context as _;
+use postmerge::replica::Retention;
 use postmerge_imap::{Limits, SessionLimits};
 use serde::Deserialize;
 
@@ -24,6 +25,8 @@ pub(crate) struct Config {
     pub(crate) removals: Option<u64>,
     /// How many of a hundred it may remove, if those are more.
     pub(crate) removals_percent: Option<u64>,
+    /// For how long the bodies of expunged messages are kept: days, or "forever".
+    pub(crate) keep_expunged: KeepExpunged,
     /// Where `serve` serves IMAP, as `ADDR:PORT`.
     pub(crate) imap: Option<String>,
     /// Where `serve` serves IMAP over TLS, as `ADDR:PORT`.
@@ -46,6 +49,43 @@ pub(crate) struct Config {
     pub(crate) metrics: Option<String>,
     /// Which events `serve` tells of, as `POSTMERGE_LOG` says it.
     pub(crate) log: Option<String>,
+}
+
+/// For how long the bodies of expunged messages are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct KeepExpunged(pub(crate) Retention);
+
+impl Default for KeepExpunged {
+    fn default() -> KeepExpunged {
+        KeepExpunged(Retention::USUAL)
+    }
+}
+
+impl std::str::FromStr for KeepExpunged {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<KeepExpunged, String> {
+        match (text, text.parse()) {
+            ("forever", _) => Ok(KeepExpunged(Retention::FOREVER)),
+            (_, Ok(days)) => Ok(KeepExpunged(Retention::days(days))),
+            _ => Err(format!("{text:?} is neither a number of days nor \"forever\"")),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for KeepExpunged {
+    fn deserialize<D: serde::Deserializer<'de>>(source: D) -> Result<KeepExpunged, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Said {
+            Days(u32),
+            Text(String),
+        }
+        match Said::deserialize(source)? {
+            Said::Days(days) => Ok(KeepExpunged(Retention::days(days))),
+            Said::Text(text) => text.parse().map_err(serde::de::Error::custom),
+        }
+    }
 }
 
 /// What mail clients may cost; what is not said is as `docs/imap.md` has it.
@@ -188,6 +228,11 @@ mod tests {
             Config::parse("imaps = \"[::]:993\"\ntls_cert = \"chain.pem\"\ntls_key = \"key.pem\"\n").unwrap();
         assert_eq!(config.tls_cert.as_deref(), Some(Path::new("chain.pem")));
         assert!(!config.imap_cleartext, "passwords in the clear are asked for by name");
+        let keep = |text: &str| Config::parse(text).map(|config| config.keep_expunged.0);
+        assert_eq!(keep("").unwrap(), Retention::days(30));
+        assert_eq!(keep("keep_expunged = 7").unwrap(), Retention::days(7));
+        assert_eq!(keep("keep_expunged = \"forever\"").unwrap(), Retention::FOREVER);
+        assert!(keep("keep_expunged = -1").is_err() && keep("keep_expunged = \"never\"").is_err());
         assert!(Config::parse("listne = \"127.0.0.1:1\"").is_err());
         assert_eq!(Config::parse("").unwrap(), Config::default());
     }

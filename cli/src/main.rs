@@ -22,6 +22,7 @@ mod paths;
 mod progress;
 mod service;
 mod text;
+mod upkeep;
 mod users;
 
 use std::io::IsTerminal;

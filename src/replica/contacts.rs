@@ -59,6 +59,16 @@ impl Contacts {
         self.path = None;
     }
 
+    /// What a peer said that it durably has.
+    pub(super) fn said(&self, peer: ReplicaId) -> Option<&VersionVector> {
+        self.peers.get(&peer).map(|heard| &heard.has)
+    }
+
+    /// When a peer was met last, in seconds since 1970.
+    pub(super) fn met(&self, peer: ReplicaId) -> Option<i64> {
+        self.peers.get(&peer).map(|heard| heard.at)
+    }
+
     fn hear(&mut self, peer: ReplicaId, has: &VersionVector) {
         let heard = self.peers.entry(peer).or_default();
         heard.at = now();

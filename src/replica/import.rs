@@ -186,7 +186,9 @@ impl Importer<'_> {
     pub fn unmet(&self) -> Result<Vec<Unmet>, ReplicaError> {
         let mut unmet = Vec::new();
         for (body, present) in &self.present {
-            let here = self.replica.0.handle.bodies().contains_sized(*body, present.size)?;
+            let bodies = self.replica.0.handle.bodies();
+            bodies.pin(*body);
+            let here = bodies.contains_sized(*body, present.size)?;
             let one = Unmet { body: *body, size: present.size, here };
             unmet.extend(std::iter::repeat_n(one, present.left as usize));
         }
@@ -274,6 +276,7 @@ impl Importer<'_> {
         size: u64,
     ) -> Result<(bool, bool), ReplicaError> {
         self.seen += 1;
+        self.replica.0.handle.bodies().pin(blob);
         let held = self.replica.0.handle.bodies().contains_sized(blob, size)?;
         let occurrence = {
             let met = self.met.entry(blob).or_default();

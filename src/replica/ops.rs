@@ -184,6 +184,8 @@ impl Replica {
     ) -> Result<Vec<Message>, ReplicaError> {
         let mut new = Vec::with_capacity(messages.len());
         for NewMessage { body, keywords, internal_date } in messages {
+            // It may be on its way out.
+            self.0.handle.bodies().pin(body);
             let size = self.0.handle.bodies().size(body)?.ok_or(ReplicaError::Owed { blob: body })?;
             let internal_date = internal_date.unwrap_or(time);
             new.push(Message { blob: body, internal_date, size, keywords });

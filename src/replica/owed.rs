@@ -44,6 +44,7 @@ pub(super) fn note(
     }
     let owes = !txn.range(Table::Owed, &[], &[], 1)?.is_empty();
     for change in batch.iter().filter(|change| owes || change.replica() != own) {
+        note_returned(account, txn, bodies, change)?;
         for id in change.touched().packs.keys() {
             let Some(pack) = account.document().pack(*id) else { continue };
             for (index, message) in pack.messages.iter().enumerate() {
@@ -54,6 +55,28 @@ pub(super) fn note(
                 let key = key(pack.mailbox, message.internal_date, &message.blob, entry);
                 txn.put(Table::Owed, &key, &message.size.to_be_bytes())?;
             }
+        }
+    }
+    Ok(())
+}
+
+/// Notes the bodies of messages that a change moved, and that are not here: an expunged one may have been forgotten here, and
+/// somebody brought the message back.
+fn note_returned(
+    account: &Account,
+    txn: &mut Txn<'_>,
+    bodies: &BodyStore,
+    change: &Change,
+) -> Result<(), ReplicaError> {
+    for entry in &change.touched().places {
+        let Some(message) = account.view(&*txn).located(*entry)? else { continue };
+        if message.place.is_some()
+            && !bodies.contains_sized(message.blob, message.size)?
+            // As where its pack is noted: one debt for one message.
+            && let Some(mailbox) = account.view(&*txn).home(*entry)?
+        {
+            let key = key(mailbox, message.internal_date, &message.blob, *entry);
+            txn.put(Table::Owed, &key, &message.size.to_be_bytes())?;
         }
     }
     Ok(())

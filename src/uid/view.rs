@@ -155,6 +155,10 @@ impl<'a, T: Tables> View<'a, T> {
         View { tables, account, observer }
     }
 
+    pub(super) fn tables(&self) -> &'a T {
+        self.tables
+    }
+
     /// The mailboxes by name. Costs O(mailboxes).
     pub fn mailboxes(&self) -> Result<Vec<Mailbox>, TableError> {
         let mut mailboxes = Vec::new();

@@ -3,6 +3,7 @@
 mod bridge;
 mod explain;
 mod face;
+mod forgetting;
 mod formats;
 mod found;
 mod hostile;

@@ -24,6 +24,7 @@ use crate::metrics::{Metrics, Sources};
 use crate::paths::Setup;
 use crate::service::{Ending, Notify, Signals};
 use crate::text::count;
+use crate::upkeep::Upkeep;
 
 /// Talks to the peers, and runs the other commands' work, until SIGTERM or Ctrl-C. SIGHUP has it read its configuration
 /// again.
@@ -74,6 +75,8 @@ impl Serve {
         let controls = hosted.iter().map(|hosted| hosted.control(listens));
         let controls = controls.collect::<anyhow::Result<Vec<Control>>>()?;
         hosted.iter().try_for_each(|hosted| hosted.hub.watch())?;
+        let upkeep: Vec<Upkeep> =
+            hosted.iter().map(|hosted| Upkeep::start(&hosted.replica, &setup.config)).collect();
         let status = match listens {
             Some(listens) => format!("serving {} on {listens}", count(hosted.len() as u64, "account")),
             None => format!("serving {} offline", count(hosted.len() as u64, "account")),
@@ -108,6 +111,7 @@ impl Serve {
             }
         });
         controls.into_iter().for_each(Control::stop);
+        upkeep.into_iter().for_each(Upkeep::stop);
         hosted.iter().for_each(|hosted| hosted.hub.stop());
         hosted.iter().try_for_each(|hosted| hosted.replica.close())?;
         result?;

@@ -3,6 +3,7 @@ use std::io::Write;
 use clap::Args;
 use serde::Serialize;
 
+use super::gc::{Waited, waited_for};
 use super::maildir;
 use crate::context::{Code, Context};
 use crate::links::PeerLink;
@@ -32,6 +33,13 @@ struct Report {
     owed_bytes: u64,
     /// Changes that follow ones which were lost to damage.
     waiting_changes: u64,
+    /// Bodies of expunged messages that are kept for now, as of the last look, and peers that have not acknowledged expunges
+    /// which are old enough.
+    expunged_bodies: u64,
+    expunged_bytes: u64,
+    expunged_wait_for: Vec<serde_json::Value>,
+    #[serde(skip)]
+    waited: Vec<String>,
     /// Names what the replica has; equal on two replicas exactly if they have the same.
     digest: String,
     connected: usize,
@@ -112,6 +120,8 @@ impl Status {
         let status = cx.replica.status()?;
         let node = cx.serving.and_then(|serving| serving.node.as_ref());
         let links = PeerLink::all(&cx.replica, node)?;
+        let expunged = cx.replica.forgetting(cx.setup.config.now().keep_expunged.0)?;
+        let waited = waited_for(&cx.replica, &expunged.blockers)?;
         let report = Report {
             account: status.account.to_string(),
             replica: status.replica.to_string(),
@@ -126,6 +136,10 @@ impl Status {
             owed_bodies: status.owed_bodies,
             owed_bytes: status.owed_bytes,
             waiting_changes: status.waiting_changes,
+            expunged_bodies: expunged.kept_bodies,
+            expunged_bytes: expunged.kept_bytes,
+            expunged_wait_for: waited.iter().map(Waited::json).collect(),
+            waited: waited.iter().map(Waited::line).collect(),
             digest: data_encoding::HEXLOWER.encode(&cx.replica.digest()?),
             connected: links.iter().filter(|peer| peer.connected()).count(),
             in_sync: links.iter().filter(|peer| peer.in_sync()).count(),
@@ -162,6 +176,13 @@ impl Report {
         if self.owed_bodies > 0 {
             let bodies = count(self.owed_bodies, "message");
             writeln!(out, "waiting   for the bodies of {bodies}, {}", size(self.owed_bytes))?;
+        }
+        if self.expunged_bodies > 0 {
+            let kept = count(self.expunged_bodies, "expunged message");
+            writeln!(out, "expunged  the bodies of {kept} are kept, {}", size(self.expunged_bytes))?;
+            for waited in &self.waited {
+                writeln!(out, "          {waited}")?;
+            }
         }
         if self.waiting_changes > 0 {
             let changes = count(self.waiting_changes, "change");

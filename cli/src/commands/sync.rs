@@ -64,6 +64,9 @@ impl Sync {
                 both
             }
         };
+        if !self.dry_run {
+            tidy(cx)?;
+        }
         self.tell(cx, &rows, &maildirs)?;
         let synced = rows.iter().filter(|row| row.synced).count();
         let left = maildirs.iter().any(|(_, report)| bridge::code(report) != Code::DONE);
@@ -172,6 +175,21 @@ impl Sync {
         child.wait()?;
         Ok(vec![self.row(cx, &member, result)?])
     }
+}
+
+/// Lets bodies of expunged messages go for which it is time. A daemon does that in its own time.
+fn tidy(cx: &mut Context<'_>) -> anyhow::Result<()> {
+    /// One segment: what is left waits for the next time.
+    const AT_ONCE: u64 = 64 << 20;
+    if cx.serving.is_some() {
+        return Ok(());
+    }
+    let forgotten = cx.replica.forget_bodies(cx.setup.config.now().keep_expunged.0)?;
+    if forgotten.bodies > 0 {
+        let mut compaction = cx.replica.plan_compaction()?;
+        cx.replica.compact(&mut compaction, AT_ONCE)?;
+    }
+    Ok(())
 }
 
 fn has_address(members: &[Member]) -> bool {

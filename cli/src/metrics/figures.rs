@@ -1,6 +1,6 @@
 //! What is counted. The table in `docs/service.md` says the same.
 
-use postmerge::replica::Status;
+use postmerge::replica::{Forgotten, Retention, Status};
 use postmerge_imap::Counts;
 
 use super::Sources;
@@ -12,6 +12,7 @@ struct Account {
     id: String,
     store: String,
     status: Status,
+    expunged: Forgotten,
     peers: Vec<PeerLink>,
 }
 
@@ -28,6 +29,18 @@ const OF_ACCOUNTS: [OfAccount; 7] = [
     }),
     ("postmerge_owed_bodies", "Messages whose bodies have not arrived.", |status| status.owed_bodies),
     ("postmerge_owed_bytes", "Size of the bodies that have not arrived.", |status| status.owed_bytes),
+];
+
+/// The same of the bodies of expunged messages.
+type OfExpunged = (&'static str, &'static str, fn(&Forgotten) -> u64);
+
+const OF_EXPUNGED: [OfExpunged; 2] = [
+    (
+        "postmerge_expunged_bodies",
+        "Expunged messages whose bodies are kept, as of the last look.",
+        |expunged| expunged.kept_bodies,
+    ),
+    ("postmerge_expunged_bytes", "Size of the bodies of expunged messages.", |expunged| expunged.kept_bytes),
 ];
 
 /// A figure of each peer: its name, kind, what it is, and its value if there is one.
@@ -96,6 +109,8 @@ pub(super) fn page(sources: &Sources) -> anyhow::Result<String> {
             id: replica.account().to_string(),
             store: store.display().to_string(),
             status: replica.status()?,
+            // Who is waited for is in `status`.
+            expunged: replica.forgetting(Retention::FOREVER)?,
             peers: PeerLink::all(replica, node.as_ref())?,
         });
     }
@@ -113,6 +128,12 @@ pub(super) fn page(sources: &Sources) -> anyhow::Result<String> {
         let mut figure = page.figure(name, Kind::Gauge, help);
         for account in &accounts {
             figure.sample(&[("account", &account.id)], value(&account.status));
+        }
+    }
+    for (name, help, value) in OF_EXPUNGED {
+        let mut figure = page.figure(name, Kind::Gauge, help);
+        for account in &accounts {
+            figure.sample(&[("account", &account.id)], value(&account.expunged));
         }
     }
     for (name, kind, help, value) in OF_PEERS {

@@ -320,3 +320,29 @@ fn the_demo_keeps_the_promises() {
     let promises = facts["promises"].as_array().unwrap();
     assert!(promises.len() == 6 && promises.iter().all(|promise| promise["broken"] == serde_json::json!([])));
 }
+
+#[test]
+fn bodies_of_expunged_messages_go_when_they_are_asked_to() {
+    let world = World::new();
+    world.ok("a", &["init"]);
+    for n in 0..5 {
+        world.append("a", "INBOX", &format!("Subject: {n}\r\n\r\nhello\r\n"));
+    }
+    world.ok("a", &["expunge", "INBOX", "1:3"]);
+    let kept = world.json("a", &["gc", "--json"]);
+    assert_eq!((&kept["bodies"], &kept["kept_bodies"]), (&0.into(), &3.into()), "{kept}");
+    assert_eq!(world.status("a", "expunged_bodies"), 3);
+    assert_eq!(world.json("a", &["gc", "--keep", "forever", "--json"])["bodies"], 0);
+    world.run("a", &["gc", "--keep", "soon"]).fails(2, "neither a number of days");
+    let plan = world.json("a", &["gc", "--keep", "0", "--dry-run", "--json"]);
+    assert_eq!((&plan["bodies"], &plan["dry_run"]), (&3.into(), &true.into()), "{plan}");
+    assert_eq!(world.status("a", "expunged_bodies"), 3);
+    let said = world.ok("a", &["gc", "--keep", "0"]);
+    assert!(said.starts_with("forgotten the bodies of 3 messages"), "{said}");
+    assert_eq!(world.status("a", "expunged_bodies"), 0);
+    assert!(world.ok("a", &["check"]).starts_with("all is well"));
+    let change = world.json("a", &["log", "--json"]);
+    let expunge = change.as_array().unwrap().iter().find(|row| row.to_string().contains("expunged"));
+    let id = expunge.unwrap()["change"].as_str().unwrap().to_owned();
+    world.run("a", &["undo", &id]).fails(3, "body");
+}

@@ -122,9 +122,8 @@ impl BodyStore {
         while at < end && at - from.min(at) < budget {
             let bundle = pack::read_record(&file, at, end)?
                 .map_err(|what| StoreError::damaged(&file.path, at, what))?;
-            let damaged = |error: crate::blob::BundleError| {
-                StoreError::damaged(&file.path, at, error.to_string())
-            };
+            let damaged =
+                |error: crate::blob::BundleError| StoreError::damaged(&file.path, at, error.to_string());
             let bodies = Bundle::index(&bundle).map_err(damaged)?;
             let mut living = Vec::new();
             for (id, _) in &bodies {

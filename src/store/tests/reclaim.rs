@@ -52,9 +52,13 @@ fn what_is_forgotten_is_gone_and_its_space_comes_back() {
     dead.push(big);
     assert_eq!(store.forget_bodies(&dead).unwrap().len(), dead.len());
     assert!(dead.iter().all(|id| !bodies.contains(*id).unwrap()));
-    assert_eq!(fs::read_dir(dir.path().join("bodies/large")).unwrap().map(|bucket| {
-        fs::read_dir(bucket.unwrap().path()).unwrap().count()
-    }).sum::<usize>(), 0);
+    assert_eq!(
+        fs::read_dir(dir.path().join("bodies/large"))
+            .unwrap()
+            .map(|bucket| { fs::read_dir(bucket.unwrap().path()).unwrap().count() })
+            .sum::<usize>(),
+        0
+    );
     let of = bodies.segments().unwrap()[0];
     assert!(of.dead > of.bytes / 2 && of.dead < of.bytes, "{of:?}");
 
