@@ -21,6 +21,7 @@ mod ops;
 mod owed;
 mod read;
 mod record;
+mod scrubbing;
 #[cfg(test)]
 mod simulation;
 mod snapshot;
@@ -51,6 +52,7 @@ pub use link::{Link, LinkError, LinkEvent, Stay};
 pub use members::{Invitation, Peer};
 pub use ops::{Added, Appended, NewMessage, Relocated, RelocatedMessage, Stored, StoredMessage};
 pub use read::Status;
+pub use scrubbing::{ScrubPass, ScrubState};
 pub use snapshot::Snapshot;
 pub use undo::Selection;
 
@@ -60,6 +62,7 @@ use self::elders::Elders;
 use self::forgetting::Forgetting;
 use self::identity::{Identity, Watch};
 use self::owed::Notices;
+use self::scrubbing::Scrubs;
 
 /// Why a replica could not do something.
 #[derive(Debug, thiserror::Error)]
@@ -217,6 +220,7 @@ struct Shared {
     notices: Mutex<Notices>,
     contacts: Mutex<Contacts>,
     forgetting: Forgetting,
+    scrubs: Scrubs,
     elders: Arc<Elders>,
 }
 
@@ -350,10 +354,21 @@ impl Replica {
         let standing = Mutex::new(core.standing()?);
         let contacts = Mutex::new(Contacts::read(core.store.dir(), core.store.is_read_only()));
         let forgetting = Forgetting::read(core.store.dir());
+        let scrubs = Scrubs::read(core.store.dir());
         let core = Mutex::new(Some(core));
         let (listeners, notices, elders) = (Mutex::default(), Mutex::default(), Arc::default());
-        let shared =
-            Shared { core, handle, account, standing, listeners, notices, contacts, forgetting, elders };
+        let shared = Shared {
+            core,
+            handle,
+            account,
+            standing,
+            listeners,
+            notices,
+            contacts,
+            forgetting,
+            scrubs,
+            elders,
+        };
         Ok(Replica(Arc::new(shared)))
     }
 

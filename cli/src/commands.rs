@@ -28,6 +28,7 @@ mod relocate;
 mod resume;
 mod role;
 mod rotate;
+mod scrub;
 mod select;
 mod serve;
 mod status;
@@ -82,6 +83,7 @@ pub(crate) enum Command {
     Conflicts(conflicts::Conflicts),
     Undo(undo::Undo),
     Check(check::Check),
+    Scrub(scrub::Scrub),
     Gc(gc::Gc),
     Backup(backup::Backup),
     User(user::User),
@@ -122,6 +124,7 @@ impl Command {
             Command::Why(verb) => verb.run(cx),
             Command::Conflicts(verb) => verb.run(cx),
             Command::Undo(verb) => verb.run(cx),
+            Command::Scrub(verb) => verb.run(cx),
             Command::Gc(verb) => verb.run(cx),
             Command::Backup(verb) => verb.run(cx),
             Command::Check(verb) => verb.run_inside(cx),

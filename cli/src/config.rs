@@ -27,6 +27,8 @@ pub(crate) struct Config {
     pub(crate) removals_percent: Option<u64>,
     /// For how long the bodies of expunged messages are kept: days, or "forever".
     pub(crate) keep_expunged: KeepExpunged,
+    /// Bytes a second that `serve` reads again to see that they are whole; 0 is not at all.
+    pub(crate) scrub_rate: Option<u64>,
     /// Where `serve` serves IMAP, as `ADDR:PORT`.
     pub(crate) imap: Option<String>,
     /// Where `serve` serves IMAP over TLS, as `ADDR:PORT`.
@@ -141,6 +143,9 @@ fn set<T>(limit: &mut T, said: Option<impl Into<T>>) {
 impl Config {
     /// Where `serve` listens if nothing else is said: every address, IPv6 and IPv4.
     pub(crate) const LISTEN: &str = "[::]:7367";
+
+    /// Bytes a second that a scrub reads if nothing else is said: ten gigabytes in half a day, and a hundredth of a core.
+    pub(crate) const SCRUB_RATE: u64 = 256 << 10;
 
     /// Reads the file; one that is not there sets nothing, unless it was asked for by name.
     pub(crate) fn read(path: &Path, must_exist: bool) -> anyhow::Result<Config> {

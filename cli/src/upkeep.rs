@@ -1,4 +1,5 @@
-//! What the daemon does by itself, slowly: bodies of expunged messages go, and their space is given back.
+//! What the daemon does by itself, slowly: bodies of expunged messages go, their space is given back, and all others are read
+//! again.
 
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -6,7 +7,7 @@ use std::time::Duration;
 
 use postmerge::replica::{Compaction, Replica, ReplicaError};
 
-use crate::config::Current;
+use crate::config::{Config, Current};
 
 /// Forgetting counts time, so it must be called a few times a day; an hour of it costs nothing.
 const EVERY: Duration = Duration::from_secs(3600);
@@ -16,6 +17,11 @@ const FIRST: Duration = Duration::from_secs(60);
 /// does, and a segment takes a quarter of a minute.
 const STEP: u64 = 256 << 10;
 const PAUSE: Duration = Duration::from_millis(62);
+
+/// A scrub reads so much between two pauses.
+const SCRUB_STEP: u64 = 256 << 10;
+/// From the beginning of one pass to that of the next. Disks lose bits over months.
+const WEEK: i64 = 7 * 86_400;
 
 /// The threads of one replica; they end when this is stopped.
 pub(crate) struct Upkeep {
@@ -50,7 +56,11 @@ impl Upkeep {
             let (replica, config, bell) = (replica.clone(), config.clone(), bell.clone());
             std::thread::spawn(move || forget(&replica, &config, &bell))
         };
-        Upkeep { bell, threads: vec![forgetting] }
+        let scrubbing = {
+            let (replica, config, bell) = (replica.clone(), config.clone(), bell.clone());
+            std::thread::spawn(move || scrub(&replica, &config, &bell))
+        };
+        Upkeep { bell, threads: vec![forgetting, scrubbing] }
     }
 
     pub(crate) fn stop(self) {
@@ -81,6 +91,43 @@ fn forget(replica: &Replica, config: &Current, bell: &Bell) {
             tracing::error!(%error, "cannot forget the bodies of expunged messages");
         }
     }
+}
+
+/// One pass a week, at the rate of the configuration.
+fn scrub(replica: &Replica, config: &Current, bell: &Bell) {
+    let mut wait = FIRST;
+    while bell.wait(wait) {
+        wait = EVERY;
+        let done = replica.scrub_state().and_then(|state| {
+            let is_due = state.began.is_none_or(|began| now() >= began + WEEK || began > now());
+            // One that was cut off goes on.
+            if is_due || state.finished < state.began { pass(replica, config, bell) } else { Ok(()) }
+        });
+        if let Err(error) = done {
+            tracing::error!(%error, "cannot scrub");
+        }
+    }
+}
+
+fn pass(replica: &Replica, config: &Current, bell: &Bell) -> Result<(), ReplicaError> {
+    let mut pass = replica.resume_scrub();
+    while !pass.is_done() {
+        let rate = config.now().scrub_rate.unwrap_or(Config::SCRUB_RATE);
+        if rate == 0 {
+            return Ok(());
+        }
+        let found = replica.scrub_step(&mut pass, SCRUB_STEP.min(rate))?;
+        // A large body is read as a whole, and paused for as long as it should have taken.
+        if !bell.wait(Duration::from_secs_f64(found.bytes as f64 / rate as f64)) {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+fn now() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |since| since.as_secs() as i64)
 }
 
 fn compact(replica: &Replica, bell: &Bell) -> Result<(), ReplicaError> {

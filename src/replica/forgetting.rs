@@ -298,7 +298,8 @@ fn candidates(
     Ok((candidates, kept))
 }
 
-fn each_reference(
+/// Takes every message there is and was, in no order that matters.
+pub(super) fn each_reference(
     snapshot: &Snapshot,
     mut take: impl FnMut(crate::uid::Reference) -> Result<(), ReplicaError>,
 ) -> Result<(), ReplicaError> {

@@ -21,7 +21,7 @@ use super::pack::{self, Location, PackEnd, SEGMENT_BYTES, SEGMENT_HEADER};
 use super::partial::PartialBody;
 use super::summaries::{Summaries, Summarizer, Waiting};
 use super::writer::BodyWriter;
-use super::{StoreError, StoreId};
+use super::{StoreError, StoreId, scrub};
 
 use pins::Pins;
 pub(crate) use reclaim::Hold;
@@ -391,7 +391,6 @@ impl BodyStore {
         }
     }
 
-    #[cfg(test)]
     pub(crate) fn dir(&self) -> &Path {
         &self.0.dir
     }
@@ -434,6 +433,26 @@ impl BodyStore {
     fn summarized(&self, id: BlobId, mut body: &[u8]) -> Result<(), StoreError> {
         self.0.summaries.note(id, &mut body);
         Ok(self.0.summaries.flush(&self.0.index)?)
+    }
+
+    /// Whether a small body is in this record.
+    pub(crate) fn is_at(&self, id: BlobId, segment: u32, offset: u64) -> Result<bool, StoreError> {
+        Ok(self.locate(id)?.is_some_and(|location| (location.segment, location.offset) == (segment, offset)))
+    }
+
+    /// The records of a segment in which the index has bodies. Costs O(small bodies).
+    pub(crate) fn records_of(&self, segment: u32) -> Result<Vec<(u64, Vec<BlobId>)>, StoreError> {
+        let read = self.0.index.read()?;
+        let table = read.open_table(BODIES).map_err(failed)?;
+        let mut rows = Vec::new();
+        for row in redb::ReadableTable::iter(&table).map_err(failed)? {
+            let (key, value) = row.map_err(failed)?;
+            let here = Location::decode(value.value()).filter(|location| location.segment == segment);
+            if let (Some(location), Ok(id)) = (here, key.value().try_into()) {
+                rows.push((location.offset, BlobId::from_bytes(id)));
+            }
+        }
+        Ok(scrub::by_offset(rows))
     }
 
     /// Reads a small body where it is; once more, if it was moved and its old segment removed in between.

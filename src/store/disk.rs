@@ -67,6 +67,16 @@ impl DiskFile {
     }
 }
 
+impl DiskFile {
+    /// Has the next read from an offset on come from the disk, where the system can be asked for that.
+    pub(crate) fn drop_cache(&self, offset: u64) {
+        #[cfg(target_os = "linux")]
+        let _ = rustix::fs::fadvise(&self.file, offset, None, rustix::fs::Advice::DontNeed);
+        #[cfg(not(target_os = "linux"))]
+        let _ = offset;
+    }
+}
+
 impl Disk {
     /// A disk that refuses every change.
     pub(crate) fn read_only() -> Disk {

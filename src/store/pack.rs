@@ -204,7 +204,7 @@ fn record_length(header: &[u8]) -> Option<usize> {
 }
 
 /// The next offset at or after `from` where a record's header is whole.
-fn next_record(file: &DiskFile, from: u64, end: u64) -> Result<Option<u64>, StoreError> {
+pub(crate) fn next_record(file: &DiskFile, from: u64, end: u64) -> Result<Option<u64>, StoreError> {
     const WINDOW: u64 = 1 << 16;
     let mut start = from;
     while start + RECORD_HEADER as u64 <= end {

@@ -11,7 +11,7 @@ use postmerge::replica::{Replica, ReplicaError};
 use postmerge::store::{Level, Problem, Remedy, Store};
 use postmerge::uid::Mailbox;
 
-use crate::pair::{Home, name};
+use crate::pair::{Home, exchange, name};
 
 fn files(dir: &Path, ending: &str) -> Vec<PathBuf> {
     let mut found: Vec<PathBuf> = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
@@ -326,4 +326,47 @@ fn a_replica_is_used_while_it_is_backed_up() {
     home.replica.backup(&to, &mut |_| {}).unwrap();
     drop(Replica::open(&to, None).unwrap());
     assert!(home.replica.backup(&to, &mut |_| {}).is_err());
+}
+
+#[test]
+fn a_scrub_heals_from_whoever_is_connected_and_goes_on_where_it_was() {
+    let (mut first, second) = two();
+    let before = first.picture();
+    let large = first.append("INBOX", &"large ".repeat(1 << 18));
+    second.sync(&first);
+    let whole = |home: &Home| {
+        let (mut pass, mut damaged) = (home.replica.scrub(), Vec::new());
+        while !pass.is_done() {
+            damaged.extend(home.replica.scrub_step(&mut pass, 1000).unwrap().damaged);
+        }
+        damaged
+    };
+    assert_eq!(whole(&first), []);
+    first.reopen();
+    let pack = files(&first.store().join("bodies"), ".pack").remove(0);
+    flip(&pack, fs::metadata(&pack).unwrap().len() / 2);
+    let bucket = fs::read_dir(first.store().join("bodies/large")).unwrap().next().unwrap().unwrap();
+    let file = fs::read_dir(bucket.path()).unwrap().next().unwrap().unwrap().path();
+    flip(&file, 100);
+    let mut ends = first.live(&second);
+    exchange(&mut ends, 1 << 20, || false);
+    assert_eq!(whole(&first).len(), 2);
+    let state = first.replica.scrub_state().unwrap();
+    assert_eq!((state.damaged, state.unhealed.len()), (2, 2));
+    assert!(state.finished.is_some());
+    exchange(&mut ends, 1 << 20, || false);
+    assert!(first.replica.scrub_state().unwrap().unhealed.is_empty(), "the peer that is there gave both");
+    assert_eq!(whole(&first), []);
+    let mut now = first.picture();
+    assert!(now.get_mut("INBOX").unwrap().remove(&large).is_some());
+    assert_eq!(now, before);
+    assert_eq!(first.replica.status().unwrap().owed_bodies, 0);
+    drop(ends);
+
+    let mut pass = first.replica.resume_scrub();
+    first.replica.scrub_step(&mut pass, 10).unwrap();
+    assert!(!pass.is_done());
+    first.reopen();
+    let state = first.replica.scrub_state().unwrap();
+    assert!(state.began.is_some() && state.damaged == 2, "{state:?}");
 }

@@ -40,6 +40,11 @@ struct Report {
     expunged_wait_for: Vec<serde_json::Value>,
     #[serde(skip)]
     waited: Vec<String>,
+    /// Bodies that a scrub found damaged, ever, and those of them that are not here again.
+    damaged_bodies: u64,
+    unhealed_bodies: u64,
+    /// When all bodies had been read again last.
+    scrubbed: Option<String>,
     /// Names what the replica has; equal on two replicas exactly if they have the same.
     digest: String,
     connected: usize,
@@ -121,6 +126,7 @@ impl Status {
         let node = cx.serving.and_then(|serving| serving.node.as_ref());
         let links = PeerLink::all(&cx.replica, node)?;
         let expunged = cx.replica.forgetting(cx.setup.config.now().keep_expunged.0)?;
+        let scrubs = cx.replica.scrub_state()?;
         let waited = waited_for(&cx.replica, &expunged.blockers)?;
         let report = Report {
             account: status.account.to_string(),
@@ -140,6 +146,9 @@ impl Status {
             expunged_bytes: expunged.kept_bytes,
             expunged_wait_for: waited.iter().map(Waited::json).collect(),
             waited: waited.iter().map(Waited::line).collect(),
+            damaged_bodies: scrubs.damaged,
+            unhealed_bodies: scrubs.unhealed.len() as u64,
+            scrubbed: scrubs.finished.map(text::instant),
             digest: data_encoding::HEXLOWER.encode(&cx.replica.digest()?),
             connected: links.iter().filter(|peer| peer.connected()).count(),
             in_sync: links.iter().filter(|peer| peer.in_sync()).count(),
@@ -183,6 +192,10 @@ impl Report {
             for waited in &self.waited {
                 writeln!(out, "          {waited}")?;
             }
+        }
+        if self.unhealed_bodies > 0 {
+            let bodies = count(self.unhealed_bodies, "body");
+            writeln!(out, "damage    {bodies} lost on this disk, and asked for from the peers")?;
         }
         if self.waiting_changes > 0 {
             let changes = count(self.waiting_changes, "change");

@@ -1,6 +1,6 @@
 //! What is counted. The table in `docs/service.md` says the same.
 
-use postmerge::replica::{Forgotten, Retention, Status};
+use postmerge::replica::{Forgotten, Retention, ScrubState, Status};
 use postmerge_imap::Counts;
 
 use super::Sources;
@@ -13,6 +13,7 @@ struct Account {
     store: String,
     status: Status,
     expunged: Forgotten,
+    scrubs: ScrubState,
     peers: Vec<PeerLink>,
 }
 
@@ -41,6 +42,18 @@ const OF_EXPUNGED: [OfExpunged; 2] = [
         |expunged| expunged.kept_bodies,
     ),
     ("postmerge_expunged_bytes", "Size of the bodies of expunged messages.", |expunged| expunged.kept_bytes),
+];
+
+/// The same of scrubs.
+type OfScrubs = (&'static str, Kind, &'static str, fn(&ScrubState) -> u64);
+
+const OF_SCRUBS: [OfScrubs; 2] = [
+    ("postmerge_damaged_bodies_total", Kind::Counter, "Bodies that scrubs found damaged.", |scrubs| {
+        scrubs.damaged
+    }),
+    ("postmerge_unhealed_bodies", Kind::Gauge, "Of those, the ones that no peer has given back.", |scrubs| {
+        scrubs.unhealed.len() as u64
+    }),
 ];
 
 /// A figure of each peer: its name, kind, what it is, and its value if there is one.
@@ -111,6 +124,7 @@ pub(super) fn page(sources: &Sources) -> anyhow::Result<String> {
             status: replica.status()?,
             // Who is waited for is in `status`.
             expunged: replica.forgetting(Retention::FOREVER)?,
+            scrubs: replica.scrub_state()?,
             peers: PeerLink::all(replica, node.as_ref())?,
         });
     }
@@ -134,6 +148,12 @@ pub(super) fn page(sources: &Sources) -> anyhow::Result<String> {
         let mut figure = page.figure(name, Kind::Gauge, help);
         for account in &accounts {
             figure.sample(&[("account", &account.id)], value(&account.expunged));
+        }
+    }
+    for (name, kind, help, value) in OF_SCRUBS {
+        let mut figure = page.figure(name, kind, help);
+        for account in &accounts {
+            figure.sample(&[("account", &account.id)], value(&account.scrubs));
         }
     }
     for (name, kind, help, value) in OF_PEERS {

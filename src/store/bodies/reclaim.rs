@@ -120,8 +120,18 @@ impl BodyStore {
         let (end, mut at) = (file.len()?, from.max(SEGMENT_HEADER));
         let mut bundler = Bundler::new();
         while at < end && at - from.min(at) < budget {
-            let bundle = pack::read_record(&file, at, end)?
-                .map_err(|what| StoreError::damaged(&file.path, at, what))?;
+            let bundle = match pack::read_record(&file, at, end)? {
+                Ok(bundle) => bundle,
+                // What is damaged was taken out by a scrub, or has to be first.
+                Err(what) => {
+                    let next = pack::next_record(&file, at + 1, end)?.unwrap_or(end);
+                    if self.lives_within(segment, at..next)? {
+                        return Err(StoreError::damaged(&file.path, at, what));
+                    }
+                    at = next;
+                    continue;
+                }
+            };
             let damaged =
                 |error: crate::blob::BundleError| StoreError::damaged(&file.path, at, error.to_string());
             let bodies = Bundle::index(&bundle).map_err(damaged)?;
@@ -190,21 +200,38 @@ impl BodyStore {
         for bucket in buckets {
             inner.disk.sync_dir(&bucket)?;
         }
+        self.drop_rows(gone.iter().map(|(id, _)| *id), state)?;
+        Ok(gone)
+    }
+
+    /// From now on these small bodies are not here.
+    fn drop_rows(
+        &self,
+        ids: impl Iterator<Item = BlobId> + Clone,
+        state: IndexState,
+    ) -> Result<(), StoreError> {
+        let inner = &*self.0;
         inner.index.commit(state, false, |write| {
             let mut bodies = write.open_table(BODIES).map_err(failed)?;
             let mut summaries = write.open_table(definition_of(Table::Summaries)).map_err(failed)?;
-            for (id, _) in &gone {
+            for id in ids.clone() {
                 bodies.remove(id.as_bytes().as_slice()).map_err(failed)?;
                 summaries.remove(id.as_bytes().as_slice()).map_err(failed)?;
             }
             Ok(())
         })?;
         let mut pending = inner.pending.write().unwrap_or_else(PoisonError::into_inner);
-        for (id, _) in &gone {
-            pending.remove(id);
-        }
-        drop(pending);
-        Ok(gone)
+        ids.for_each(|id| {
+            pending.remove(&id);
+        });
+        // What was read last may be one of them.
+        *lock(&inner.recent) = None;
+        Ok(())
+    }
+
+    /// Whether the index has a body in some records of a segment. Costs O(small bodies).
+    fn lives_within(&self, segment: u32, records: std::ops::Range<u64>) -> Result<bool, StoreError> {
+        Ok(self.records_of(segment)?.iter().any(|(offset, _)| records.contains(offset)))
     }
 
     /// Removes a segment in which nothing lives according to an index that is durable; false if something does, or if
@@ -222,7 +249,10 @@ impl BodyStore {
             }
             at += pack::record_total(length);
         }
-        if at != end || self.is_held() || lock(&inner.writer).end.segment == segment {
+        if at != end && self.lives_within(segment, 0..end)? {
+            return Ok(false);
+        }
+        if self.is_held() || lock(&inner.writer).end.segment == segment {
             return Ok(false);
         }
         inner.disk.remove(&path)?;
@@ -245,6 +275,14 @@ impl Store {
         // The index may be ahead of what is known here, or behind it; opening the store again tells.
         self.poisoned |= matches!(forgotten, Err(StoreError::Index(_)));
         forgotten
+    }
+
+    /// The same for bodies that are damaged, whoever needs them.
+    pub(crate) fn drop_rows(&mut self, ids: &[BlobId]) -> Result<(), StoreError> {
+        self.since_durable.0 += 1;
+        let dropped = self.bodies.drop_rows(ids.iter().copied(), self.state);
+        self.poisoned |= dropped.is_err();
+        dropped
     }
 
     /// Removes a segment that [`BodyStore::evacuate`] has gone through; false if it has to stay for now.

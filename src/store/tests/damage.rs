@@ -261,3 +261,66 @@ fn damaged_bodies_are_reported_lost() {
     store.bodies().put(b"single mail 3").unwrap();
     assert_eq!(store.bodies().read(ids[22]).unwrap(), b"single mail 3");
 }
+
+#[test]
+fn a_scrub_finds_each_damaged_body_and_nothing_else_and_its_place_can_be_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = Store::create(dir.path()).unwrap();
+    let noise = |seed: u8, length: usize| {
+        let mut out = vec![0; length];
+        blake3::Hasher::new().update(&[seed]).finalize_xof().fill(&mut out);
+        out
+    };
+    let bodies = store.bodies().clone();
+    // A record each, in two segments; and two large ones.
+    let small: Vec<_> = (0..20).map(|seed| bodies.put(&noise(seed, 3000)).unwrap()).collect();
+    commit(&mut store, &[(A, 1)]);
+    let half = bodies.evacuate(1, 0, 30_000).unwrap();
+    assert!(half.next.is_some());
+    let large: Vec<_> = (50..52).map(|seed| bodies.put(&noise(seed, 1 << 20)).unwrap()).collect();
+    commit(&mut store, &[(A, 2)]);
+    let flip = |path: &Path, at: u64| {
+        let mut bytes = fs::read(path).unwrap();
+        bytes[at as usize] ^= 1;
+        fs::write(path, bytes).unwrap();
+    };
+    let pass = |place: ScrubPlace| {
+        let (mut scrub, mut all, mut places) = (Scrub::from(place), Scrubbed::default(), Vec::new());
+        while !scrub.is_done() {
+            let found = scrub.step(&bodies, 2000).unwrap();
+            all.bytes += found.bytes;
+            all.bodies += found.bodies;
+            all.damaged.extend(found.damaged);
+            places.push(scrub.place());
+        }
+        (all, places)
+    };
+    let (whole, places) = pass(ScrubPlace::Segment(0));
+    assert_eq!((whole.bodies, whole.damaged), (22, vec![]));
+    assert!(whole.bytes > (2 << 20) && whole.bytes < 2_300_000, "{}", whole.bytes);
+    assert!(places.contains(&ScrubPlace::Segment(2)));
+    // The first record of the second segment, the last one of the first, its header, and a large body.
+    flip(&pack::path(bodies.dir(), 2), 100);
+    let end = fs::metadata(pack::path(bodies.dir(), 1)).unwrap().len();
+    flip(&pack::path(bodies.dir(), 1), end - 3050);
+    flip(&large::path(bodies.dir(), large[1]), 900_000);
+    let (found, _) = pass(ScrubPlace::Segment(0));
+    let damaged: Vec<_> = found.damaged.iter().map(|body| body.blob).collect();
+    assert_eq!((found.bodies, damaged), (19, vec![small[19], small[0], large[1]]));
+    let (rest, _) = pass(ScrubPlace::Segment(2));
+    assert_eq!(rest.damaged.len(), 2, "the first segment was read before");
+    let after = pass(ScrubPlace::Large(Some(large[0].max(large[1])))).0;
+    assert_eq!((after.bodies, after.damaged.len()), (0, 0));
+
+    assert!(bodies.evacuate(1, 0, u64::MAX).is_err(), "what lives in there is damaged");
+    store.drop_damaged(&found.damaged).unwrap();
+    assert!(found.damaged.iter().all(|body| !bodies.contains(body.blob).unwrap()));
+    assert!(large::path(bodies.dir(), large[1]).with_extension("damaged").exists());
+    bodies.put(&noise(19, 3000)).unwrap();
+    commit(&mut store, &[(A, 3)]);
+    assert!(bodies.evacuate(1, 0, u64::MAX).unwrap().next.is_none(), "and now only damage is left behind");
+    assert!(store.remove_segment(1).unwrap());
+    for seed in 1..20 {
+        assert_eq!(bodies.read(small[seed as usize]).unwrap(), noise(seed, 3000));
+    }
+}
