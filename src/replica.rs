@@ -26,7 +26,9 @@ mod scrubbing;
 mod simulation;
 mod snapshot;
 mod summaries;
+mod survey;
 mod undo;
+mod verifying;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -55,6 +57,7 @@ pub use read::Status;
 pub use scrubbing::{ScrubPass, ScrubState};
 pub use snapshot::Snapshot;
 pub use undo::Selection;
+pub use verifying::{MailboxVerdict, Unverified, Verdict, Verification};
 
 use self::contacts::Contacts;
 use self::core::{Core, Standing};
@@ -63,6 +66,7 @@ use self::forgetting::Forgetting;
 use self::identity::{Identity, Watch};
 use self::owed::Notices;
 use self::scrubbing::Scrubs;
+use self::verifying::Verifications;
 
 /// Why a replica could not do something.
 #[derive(Debug, thiserror::Error)]
@@ -221,6 +225,7 @@ struct Shared {
     contacts: Mutex<Contacts>,
     forgetting: Forgetting,
     scrubs: Scrubs,
+    verifications: Mutex<Verifications>,
     elders: Arc<Elders>,
 }
 
@@ -367,6 +372,7 @@ impl Replica {
             contacts,
             forgetting,
             scrubs,
+            verifications: Mutex::default(),
             elders,
         };
         Ok(Replica(Arc::new(shared)))

@@ -19,6 +19,7 @@ mod naming;
 mod outbox;
 mod outgoing;
 mod session;
+mod survey;
 
 pub use bodies::{Want, Wanted};
 pub use error::{Fault, Misbehaved, Refusal, SessionError, Waiting};
@@ -29,6 +30,9 @@ pub use handshake::{
 pub use naming::{Naming, naming};
 pub use outgoing::OutgoingChange;
 pub use session::Session;
+pub use survey::{
+    Answer, BUCKETS, Bucket, MAX_LISTED, MAX_SURVEYED, Question, SetDigest, SurveyedMailbox, SurveyedUids,
+};
 
 /// Version of the protocol. A peer that speaks only a newer one is refused by name.
 pub const PROTOCOL: u64 = 1;

@@ -20,6 +20,7 @@ mod settle;
 mod tables;
 mod validity;
 mod view;
+mod whereabouts;
 
 pub use account::{
     Account, AccountError, Arrival, Assigned, Assignment, EntryEdit, Fate, Grant, Imported, KeywordChange,

@@ -37,6 +37,7 @@ mod sync;
 mod tell;
 mod undo;
 mod user;
+mod verify;
 mod why;
 
 use std::time::{Duration, Instant};
@@ -84,6 +85,7 @@ pub(crate) enum Command {
     Undo(undo::Undo),
     Check(check::Check),
     Scrub(scrub::Scrub),
+    Verify(verify::Verify),
     Gc(gc::Gc),
     Backup(backup::Backup),
     User(user::User),
@@ -126,6 +128,7 @@ impl Command {
             Command::Undo(verb) => verb.run(cx),
             Command::Scrub(verb) => verb.run(cx),
             Command::Gc(verb) => verb.run(cx),
+            Command::Verify(verb) => verb.run(cx),
             Command::Backup(verb) => verb.run(cx),
             Command::Check(verb) => verb.run_inside(cx),
             Command::Init(_)

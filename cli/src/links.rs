@@ -13,13 +13,15 @@ pub(crate) struct PeerLink {
     pub(crate) state: Option<PeerState>,
     /// The last contact ever, if it is remembered.
     pub(crate) contact: Option<Contact>,
+    /// When both were compared last by this process, and whether they had the same.
+    pub(crate) verified: Option<(i64, bool)>,
 }
 
 impl PeerLink {
     /// How it stands with each active peer.
     pub(crate) fn all(replica: &Replica, node: Option<&Node>) -> anyhow::Result<Vec<PeerLink>> {
         let states = node.map(Node::states).unwrap_or_default();
-        let contacts = replica.contacts()?;
+        let (contacts, verified) = (replica.contacts()?, replica.verified());
         let active = replica
             .peers()?
             .into_iter()
@@ -28,6 +30,7 @@ impl PeerLink {
         let link = |member: Member| PeerLink {
             state: states.iter().find(|state| state.replica == member.replica).cloned(),
             contact: contacts.get(&member.replica).copied(),
+            verified: verified.get(&member.replica).copied(),
             member,
         };
         Ok(active.map(link).collect())

@@ -272,7 +272,7 @@ impl Node {
 
     /// Exchanges everything once: in the conversation that goes on with the member already, or else in one of its own.
     #[expect(clippy::disallowed_methods, reason = "a peer that is silent is not waited for")]
-    async fn sync_with(
+    pub async fn sync_with(
         &self,
         member: &Member,
         progress: &mut (dyn FnMut(&LinkEvent) + Send),

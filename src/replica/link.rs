@@ -5,6 +5,7 @@
 mod bodies;
 mod chains;
 mod changes;
+mod verify;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
@@ -12,10 +13,12 @@ use std::time::Duration;
 use self::bodies::Fetching;
 use self::chains::Covering;
 use self::changes::Incoming;
+use self::verify::{Looks, Verifying};
 use super::contacts::Meeting;
 use super::elders::Elder;
 use super::members::{self, AdmitError};
 use super::read::{Snapshot, digest};
+use super::survey::Survey;
 use super::{Replica, ReplicaError};
 use crate::blob::BlobId;
 use crate::mailbox::ReplicaId;
@@ -159,6 +162,11 @@ pub struct Link {
     peer_records: Option<BTreeSet<RecordName>>,
     /// The membership log when the peer was last sent what it lacks.
     members: [u8; 16],
+    verifying: Option<Verifying>,
+    verify_attempts: u32,
+    /// What the peer asked about, and how often that may cost a look at all messages.
+    surveyed: Option<(Digest, Survey)>,
+    looks: Looks,
     events: VecDeque<LinkEvent>,
     now: Duration,
     /// When the peer was heard last.
@@ -241,6 +249,10 @@ impl Link {
             arrivals: 0,
             peer_records: None,
             members: [0; 16],
+            verifying: None,
+            verify_attempts: 0,
+            surveyed: None,
+            looks: Looks::default(),
             events: VecDeque::new(),
             now,
             heard: now,
@@ -437,6 +449,8 @@ impl Link {
             Event::Chunk { blob, offset, bytes, last } => self.take_chunk(blob, offset, &bytes, last)?,
             Event::Missing(blob) => self.take_missing(blob)?,
             Event::Here(blobs) => self.take_here(&blobs)?,
+            Event::SurveyWanted { digest, question } => self.tell_survey(digest, question)?,
+            Event::Surveyed(answer) => self.surveyed(answer)?,
             Event::Bye => {}
         }
         Ok(())
@@ -593,6 +607,10 @@ impl Link {
 
     /// A one-shot conversation ends when both sides have the same and nobody waits for a body.
     fn leave_if_done(&mut self) -> Result<(), LinkError> {
+        self.begin_to_verify()?;
+        if self.is_to_verify() {
+            return Ok(());
+        }
         if let (Stay::Once, Some(theirs)) = (self.stay, self.peer_state())
             && theirs == self.replica.digest()?
         {

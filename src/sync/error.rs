@@ -41,6 +41,8 @@ pub enum Waiting {
     Changes,
     /// Bodies that it was asked for.
     Bodies,
+    /// The answer to a question of a survey.
+    Survey,
 }
 
 impl fmt::Display for Waiting {
@@ -49,6 +51,7 @@ impl fmt::Display for Waiting {
             Waiting::Hello => "its hello",
             Waiting::Changes => "its changes",
             Waiting::Bodies => "a body",
+            Waiting::Survey => "an answer",
         })
     }
 }

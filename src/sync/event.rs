@@ -2,6 +2,7 @@
 
 use super::bodies::Wanted;
 use super::handshake::{Digest, Join, PeerHello, RecordName, VersionVector};
+use super::survey::{Answer, Question};
 use crate::blob::BlobId;
 use crate::member::Signature;
 
@@ -87,6 +88,15 @@ pub enum Event {
     Missing(BlobId),
     /// Bodies that the peer said are missing have arrived there, and may be asked for again. Not verified.
     Here(Vec<BlobId>),
+    /// The peer asks about the state with this digest. Answer with [`tell`](super::Session::tell).
+    SurveyWanted {
+        /// The state.
+        digest: Digest,
+        /// What it wants to know of it.
+        question: Question,
+    },
+    /// The answer to our question.
+    Surveyed(Answer),
     /// The peer has nothing more to say. What waits is still sent, then the session is finished.
     Bye,
 }

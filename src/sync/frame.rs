@@ -4,6 +4,7 @@
 
 use super::error::Misbehaved;
 use super::handshake::{Digest, Join, PeerHello, RecordName, VersionVector};
+use super::survey::SurveyFrame;
 use super::{BATCH, MAX_REPLICAS, MAX_TEXT, MAX_WANTED, PIECE, PROTOCOL};
 use crate::blob::BlobId;
 use crate::mailbox::{AccountId, ReplicaId};
@@ -95,6 +96,8 @@ pub(super) enum Frame {
     Here {
         blobs: Vec<BlobId>,
     },
+    /// A question or an answer of a survey.
+    Survey(SurveyFrame),
     /// A frame that may be ignored.
     Ignored,
 }
@@ -120,6 +123,7 @@ impl Frame {
             Frame::Chunk { .. } => 0x23,
             Frame::Missing { .. } => 0x24,
             Frame::Here { .. } => 0x25,
+            Frame::Survey(frame) => frame.kind(),
             Frame::Ignored => 0x80,
         }
     }
@@ -168,6 +172,7 @@ impl Frame {
             Frame::Close { code, text } => {
                 out.array(2).uint(*code).text(text);
             }
+            Frame::Survey(frame) => frame.write(&mut out),
             Frame::Bye | Frame::Ignored => {}
             Frame::Members { records } => write_list(&mut out, records),
             Frame::Changes { packed, signatures } => {
@@ -230,6 +235,7 @@ impl Frame {
             0x10..=0x16 => decode_exchange(kind, &mut reader),
             0x22 => return Ok(Frame::Piece { bytes: body.to_vec() }),
             0x20..=0x25 => decode_bodies(kind, &mut reader),
+            0x30..=0x34 => SurveyFrame::read(kind, &mut reader).map(Frame::Survey),
             kind => return Err(Misbehaved::UnknownFrame { kind }),
         };
         let whole = frame.and_then(|frame| match frame {

@@ -1,6 +1,7 @@
 //! The session: who may say what when, and what the host hears of it.
 
 mod opening;
+mod surveying;
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -14,6 +15,7 @@ use super::frame::{Frame, HelloFrame, JoinFrame, batches};
 use super::handshake::{Binding, Join, Local, PeerHello, Side, State, VersionVector};
 use super::outbox::Outbox;
 use super::outgoing::{Outgoing, OutgoingChange};
+use super::survey::Surveying;
 use super::{
     BATCH, HELLO_TIMEOUT, MAX_FRAME, MAX_QUEUED, MAX_STRANGER_FRAME, MAX_TEXT, MAX_WANTED, STALL_TIMEOUT,
 };
@@ -67,6 +69,7 @@ pub struct Session {
     unpacker: Compactor,
     asking: Asking,
     serving: Serving,
+    surveying: Surveying,
     /// The names of the peer's membership records may come.
     records_due: bool,
     /// The peer's version vector is due.
@@ -123,6 +126,7 @@ impl Session {
             unpacker: Compactor::default(),
             asking: Asking::default(),
             serving: Serving::default(),
+            surveying: Surveying::default(),
             records_due: false,
             have_due: false,
             changes_due: false,
@@ -262,6 +266,7 @@ impl Session {
                 self.events.push_back(event);
             }
             Frame::Here { blobs } => self.events.push_back(Event::Here(blobs)),
+            Frame::Survey(frame) => self.handle_survey(frame)?,
             Frame::Bye => {
                 self.phase = Phase::PeerDone;
                 self.leaving = true;
@@ -475,6 +480,7 @@ impl Session {
         match self.phase {
             Phase::Open if !self.asking.is_idle() => Some(Waiting::Bodies),
             Phase::Open if self.have_due || self.changes_due => Some(Waiting::Changes),
+            Phase::Open if self.surveying.asked.is_some() => Some(Waiting::Survey),
             _ => None,
         }
     }

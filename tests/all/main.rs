@@ -16,3 +16,4 @@ mod rules;
 mod served;
 mod sync;
 mod undo;
+mod verify;

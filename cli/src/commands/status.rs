@@ -70,6 +70,9 @@ struct PeerRow {
     unacknowledged_changes: Option<u64>,
     /// Changes that it said it has and that are not here.
     missing_changes: Option<u64>,
+    /// When `verify` compared with it last since `serve` was started, and whether anything differed.
+    verified: Option<String>,
+    differs: Option<bool>,
     /// Since `serve` was started.
     sent_bytes: Option<u64>,
     received_bytes: Option<u64>,
@@ -89,6 +92,8 @@ impl PeerRow {
             last_contact: peer.last_contact().map(text::instant),
             unacknowledged_changes: peer.contact.map(|contact| contact.unacknowledged),
             missing_changes: peer.contact.map(|contact| contact.missing),
+            verified: peer.verified.map(|(at, _)| text::instant(at)),
+            differs: peer.verified.map(|(_, same)| !same),
             sent_bytes: serving.then_some(traffic.sent),
             received_bytes: serving.then_some(traffic.received),
             error: peer.state.as_ref().and_then(|state| state.error.clone()),
@@ -113,7 +118,11 @@ impl PeerRow {
             number(self.missing_changes),
             bytes(self.sent_bytes),
             bytes(self.received_bytes),
-            self.error.clone().unwrap_or_default(),
+            match (&self.error, self.differs) {
+                (Some(error), _) => error.clone(),
+                (None, Some(true)) => "has something else: `verify` says what".to_owned(),
+                _ => String::new(),
+            },
         ]
     }
 }

@@ -59,7 +59,7 @@ const OF_SCRUBS: [OfScrubs; 2] = [
 /// A figure of each peer: its name, kind, what it is, and its value if there is one.
 type OfPeer = (&'static str, Kind, &'static str, fn(&PeerLink) -> Option<i128>);
 
-const OF_PEERS: [OfPeer; 7] = [
+const OF_PEERS: [OfPeer; 9] = [
     ("postmerge_peer_connected", Kind::Gauge, "Whether there is a conversation with the peer.", |peer| {
         Some(peer.connected().into())
     }),
@@ -84,6 +84,15 @@ const OF_PEERS: [OfPeer; 7] = [
         "Changes that the peer said it has and that are not here.",
         |peer| peer.contact.map(|contact| contact.missing.into()),
     ),
+    (
+        "postmerge_peer_verified_timestamp_seconds",
+        Kind::Gauge,
+        "When all that both have was compared last since the start.",
+        |peer| peer.verified.map(|(at, _)| at.into()),
+    ),
+    ("postmerge_peer_differs", Kind::Gauge, "Whether the last comparison found a difference.", |peer| {
+        peer.verified.map(|(_, same)| (!same).into())
+    }),
     ("postmerge_peer_sent_bytes_total", Kind::Counter, "Bytes of UDP payload sent to the peer.", |peer| {
         Some(peer.traffic().sent.into())
     }),

@@ -222,3 +222,26 @@ fn a_command_that_does_not_end_holds_nobody_up() {
     world.run("b", &["sync", "--via", &command]).fails(1, "no postmerge answers");
     assert!(!marker.exists(), "it was waited for");
 }
+
+#[test]
+fn a_peer_is_compared_alone_and_beside_a_daemon() {
+    let world = World::new();
+    let (serve, ticket) = first(&world, "server");
+    world.ok("b", &["join", &ticket, "--name", "beta"]);
+    world.append("b", "INBOX", "Subject: only at B before\n\n");
+    let verdict = world.json("b", &["verify", "alpha", "--json"]);
+    assert_eq!((&verdict["same"], &verdict["uids_compared"]), (&true.into(), &true.into()), "{verdict}");
+    assert!(world.ok("b", &["verify", "alpha"]).contains("same     INBOX: "));
+    world.run("b", &["verify", "beta"]).fails(1, "this replica itself");
+    world.run("b", &["verify", "nobody"]).fails(1, "no peer");
+    let second = world.serve("b", &["--listen", "127.0.0.1:0"]);
+    until("a conversation", || world.status("a", "connected") == 1);
+    for (store, peer) in [("a", "beta"), ("b", "alpha")] {
+        let verdict = world.json(store, &["verify", peer, "--json"]);
+        assert_eq!(verdict["same"], true, "{verdict}");
+        assert_eq!(world.status(store, "peers")[0]["differs"], false);
+    }
+    assert_eq!(world.status("a", "connected"), 1, "in the conversation that goes on");
+    assert_eq!((serve.stop(), second.stop()), (Some(0), Some(0)));
+    world.run("b", &["verify", "alpha"]).fails(1, "cannot compare with alpha");
+}

@@ -267,6 +267,7 @@ impl Node {
                     self.owed.extend(blobs);
                     self.fetch(session);
                 }
+                Event::SurveyWanted { .. } | Event::Surveyed(_) => self.trace.push("survey"),
                 Event::Bye => self.trace.push("bye"),
             }
         }
