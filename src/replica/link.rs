@@ -163,7 +163,8 @@ pub struct Link {
     /// The membership log when the peer was last sent what it lacks.
     members: [u8; 16],
     verifying: Option<Verifying>,
-    verify_attempts: u32,
+    /// Since when a comparison is asked for.
+    verify_since: Option<Duration>,
     /// What the peer asked about, and how often that may cost a look at all messages.
     surveyed: Option<(Digest, Survey)>,
     looks: Looks,
@@ -250,7 +251,7 @@ impl Link {
             peer_records: None,
             members: [0; 16],
             verifying: None,
-            verify_attempts: 0,
+            verify_since: None,
             surveyed: None,
             looks: Looks::default(),
             events: VecDeque::new(),

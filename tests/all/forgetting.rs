@@ -7,7 +7,7 @@ use postmerge::member::Role;
 use postmerge::replica::{Forgotten, LinkEvent, ReplicaError, Retention, Selection};
 use postmerge::store::Level;
 
-use crate::pair::{Home, copy_dir, name};
+use crate::pair::{Home, copy_dir, exchange, name};
 
 const AT_ONCE: Retention = Retention::days(0);
 
@@ -262,4 +262,108 @@ fn the_index_that_is_built_anew_owes_nothing_that_was_forgotten() {
     guest.append("INBOX", "later\n");
     guest.sync(&home);
     assert_eq!(home.picture(), guest.picture());
+}
+
+/// Text with some fifteen hundred different words, as mail has.
+fn letter(n: u64) -> String {
+    let mut state = n.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut draw = |below: u64| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state % below
+    };
+    let mut text = format!("Message-ID: <{n}@example.org>\nSubject: letter {n}\n\n");
+    for at in 0..700 {
+        let word = draw(1500).min(draw(1500));
+        let hash = blake3::hash(&word.to_le_bytes()).to_hex();
+        text += &hash[..3 + (word % 7) as usize];
+        text.push(if at % 12 == 11 { '\n' } else { ' ' });
+    }
+    text
+}
+
+/// How many bytes the file has that tells of a peer's last contact, without its first and last line.
+fn contact_bytes(home: &Home) -> usize {
+    let text = std::fs::read_to_string(home.store().join("contacts")).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    lines[1..lines.len() - 1].iter().map(|line| line.len() + 1).sum()
+}
+
+/// A peer is away while 300 things happen each day: 60 letters come, 40 are moved, 40 expunged, 200 are flagged, not all of them anew. With
+/// POSTMERGE_DAYS=365 this is the figure of docs/bench.md; it takes some minutes then.
+#[test]
+#[expect(clippy::disallowed_methods, reason = "how long it is to take is for who runs it")]
+fn who_is_away_costs_a_line_and_later_little_more_than_what_is_new() {
+    let days: u64 = std::env::var("POSTMERGE_DAYS").map_or(6, |days| days.parse().unwrap());
+    let home = Home::found(Role::Server);
+    home.replica.create_mailbox(&name("Archive"), None).unwrap();
+    for n in 0..50 {
+        home.append("INBOX", &letter(n));
+    }
+    let away = home.invite_named(Role::Server, 2, "away");
+    let before = contact_bytes(&home);
+    let mut inbox: Vec<Uid> =
+        home.replica.messages(&name("INBOX"), Uid::FIRST, 999).unwrap().iter().map(|m| m.uid).collect();
+    let (mut next, mut changes) = (50, 0);
+    for _ in 0..days {
+        let seen = home.replica.mailbox(&name("INBOX")).unwrap().seen();
+        for _ in 0..60 {
+            let body = letter(next);
+            let new = home.replica.append(&name("INBOX"), body.as_bytes(), Default::default(), None).unwrap();
+            inbox.push(new.uid.unwrap());
+            next += 1;
+        }
+        for n in 0..200 {
+            let uid = inbox[inbox.len() - 1 - n % 67];
+            let flag = ["\\Seen", "\\Flagged", "\\Answered"][n / 67];
+            let set =
+                postmerge::uid::KeywordChange::Edit { set: [flag.parse().unwrap()].into(), clear: [].into() };
+            changes += home.replica.store_keywords(seen, &[uid], &set, None).unwrap().done.len();
+        }
+        for n in 0..40 {
+            // Half of what goes came today.
+            let expunged = inbox.remove(if n % 2 == 0 { inbox.len() - 1 - n / 2 } else { 0 });
+            home.replica.expunge(seen, &[expunged]).unwrap();
+        }
+        for _ in 0..40.min(inbox.len().saturating_sub(40)) {
+            home.replica.move_to(seen, &[inbox.remove(0)], &name("Archive")).unwrap();
+        }
+        home.replica.forget_bodies(AT_ONCE).unwrap();
+    }
+    assert!(changes > 0);
+    let (line, note) =
+        (contact_bytes(&home), std::fs::metadata(home.store().join("forgetting")).unwrap().len());
+    let unheard = home.replica.contacts().unwrap()[&away.replica.id().unwrap()].unacknowledged;
+    // What is new in the end, as it is sent: bodies in bundles.
+    let mut bundler = postmerge::blob::Bundler::new();
+    let (mut net, mut count) = (0, 0);
+    for mailbox in ["INBOX", "Archive"] {
+        for message in home.replica.messages(&name(mailbox), Uid::FIRST, usize::MAX).unwrap() {
+            let mut body = Vec::new();
+            std::io::Read::read_to_end(&mut home.replica.body(message.entry).unwrap(), &mut body).unwrap();
+            if away.replica.has_body(message.blob).unwrap() {
+                continue;
+            }
+            if !bundler.fits(body.len()) {
+                net += bundler.finish().unwrap().unwrap().len();
+            }
+            bundler.push(message.blob, body);
+            count += 1;
+        }
+    }
+    net += bundler.finish().unwrap().map_or(0, |bundle| bundle.len());
+    let mut ends = away.live(&home);
+    let sent = exchange(&mut ends, 64 << 10, || false);
+    assert_eq!(home.replica.digest().unwrap(), away.replica.digest().unwrap());
+    assert_eq!(away.replica.status().unwrap().owed_bodies, 0);
+    let wire: usize = sent.iter().sum();
+    println!(
+        "{days} days, {unheard} changes unheard of: a contact of {before} B became {line} B, all marks have {note} B; \
+         {wire} B both ways for {count} new bodies of {net} B, {:.2} times as many",
+        wire as f64 / net as f64
+    );
+    assert!(line <= before + 8 && line <= 1024 && note <= 4096, "{line} {note}");
+    assert!(wire <= 2 * net, "{wire} for {net}");
+    assert_eq!(home.replica.check(Level::Quick, &mut |_| {}).unwrap().problems, []);
 }

@@ -4,7 +4,6 @@ use serde_json::{Value, json};
 
 use crate::config::KeepExpunged;
 use crate::context::{Code, Context};
-use crate::progress::Step;
 use crate::text::{count, instant, size};
 
 /// Lets the bodies of messages go that were expunged long enough ago, and gives their space back. `serve` and `sync` do it by
@@ -37,7 +36,6 @@ impl Gc {
         while !self.dry_run && !compaction.is_done() {
             freed += cx.replica.compact(&mut compaction, STEP)?.freed;
         }
-        (cx.progress)(Step::End);
         let blockers = waited_for(&cx.replica, &forgotten.blockers)?;
         if self.json {
             cx.json(&json!({

@@ -84,7 +84,8 @@ impl Note {
     /// Looks at the machine's clock. In an index of another era, counting starts anew.
     pub(super) fn see(&mut self, now: i64, era: u16) {
         if era != self.era {
-            *self = Note { era, seen: now, ..Note::default() };
+            // A day ahead of the last look at all messages, which never was.
+            *self = Note { era, seen: now, alive: DAY, ..Note::default() };
         }
         let passed = u64::try_from(now.saturating_sub(self.seen)).unwrap_or(0);
         self.alive += passed.min(DAY);
@@ -239,7 +240,7 @@ mod tests {
         // An index that was built anew counts from another beginning.
         let before = note.clone();
         note.see(now, 8);
-        assert!(note.marks.is_empty() && note.alive == 0 && before.alive > 0);
+        assert!(note.marks.is_empty() && note.alive == DAY && before.alive > DAY && note.is_time());
     }
 
     #[test]

@@ -11,8 +11,8 @@ use crate::replica::verifying::{MailboxVerdict, Unverified, Verdict};
 use crate::replica::{ReplicaError, Snapshot};
 use crate::sync::{Answer, Bucket, Digest, Question, Refusal, SurveyedMailbox};
 
-/// How often a comparison begins anew because somebody went on.
-const ATTEMPTS: u32 = 8;
+/// How long a comparison begins anew when somebody goes on: sides that never rest for a moment in this time have much to do.
+const RESTLESS: Duration = Duration::from_secs(60);
 /// Buckets of which bodies are listed, each of which costs a look at all messages on both sides.
 const MAX_BUCKETS: usize = 16;
 
@@ -34,7 +34,6 @@ pub(super) struct Verifying {
     listed: BTreeSet<BlobId>,
     only_here: Vec<BlobId>,
     only_there: Vec<BlobId>,
-    attempts: u32,
 }
 
 impl Link {
@@ -49,14 +48,14 @@ impl Link {
         if self.verifying.is_some() || !self.is_to_verify() {
             return Ok(());
         }
+        if self.now >= *self.verify_since.get_or_insert(self.now) + RESTLESS {
+            self.verified(Err(Unverified::NeverStill));
+            return Ok(());
+        }
         let Some(theirs) = self.peer_state() else { return Ok(()) };
         let snapshot = self.replica.view()?;
         if self.replica.state_at(&snapshot)?.digest != theirs {
             return Ok(());
-        }
-        self.verify_attempts += 1;
-        if self.verify_attempts > ATTEMPTS {
-            return Ok(self.verified(Err(Unverified::NeverStill)));
         }
         let survey = Survey::of(&self.replica, &snapshot)?;
         self.verifying = Some(Verifying {
@@ -68,7 +67,6 @@ impl Link {
             listed: BTreeSet::new(),
             only_here: Vec::new(),
             only_there: Vec::new(),
-            attempts: self.verify_attempts,
         });
         self.ask(Question::Mailboxes(None))
     }
@@ -79,7 +77,7 @@ impl Link {
     }
 
     fn verified(&mut self, outcome: Result<Verdict, Unverified>) {
-        self.verify_attempts = 0;
+        self.verify_since = None;
         if let Some(member) = &self.member {
             self.replica.verified_with(member.replica, outcome);
         }
@@ -233,7 +231,6 @@ impl Verifying {
         let mut mailboxes: Vec<MailboxVerdict> = ids.into_iter().filter_map(of).collect();
         mailboxes.sort_by(|a, b| a.name.cmp(&b.name));
         let private = |all: &BTreeMap<MailboxId, SurveyedMailbox>| all.values().any(|one| one.uids.is_none());
-        tracing::debug!(attempts = self.attempts, "compared with a peer");
         Verdict {
             digest,
             bodies: buckets.iter().map(|bucket| bucket.count).sum(),

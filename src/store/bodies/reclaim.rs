@@ -294,9 +294,12 @@ impl Store {
     }
 }
 
-/// The length of the bundle in the record at `offset`, and its bodies; nothing at the end, or where no whole record is. Only
+/// The length of a bundle, and its bodies with their plain lengths.
+type Listed = (usize, Vec<(BlobId, usize)>);
+
+/// The bundle in the record at `offset`; nothing at the end, or where no whole record is. Only
 /// the list is read.
-fn list(file: &DiskFile, offset: u64, end: u64) -> Result<Option<(usize, Vec<(BlobId, usize)>)>, StoreError> {
+fn list(file: &DiskFile, offset: u64, end: u64) -> Result<Option<Listed>, StoreError> {
     let Some(length) = pack::record_at(file, offset, end)? else { return Ok(None) };
     let mut head = vec![0; length.min(LIST)];
     file.read_at(offset + pack::RECORD_HEADER as u64, &mut head)?;
