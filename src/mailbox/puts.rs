@@ -221,15 +221,15 @@ mod tests {
             for (time, (meet, who, writes)) in history.iter().enumerate() {
                 if *meet {
                     let [a, b] = std::mem::take(&mut apart);
-                    a.iter().for_each(|change| drop(docs[1].apply(change).unwrap()));
-                    b.iter().for_each(|change| drop(docs[0].apply(change).unwrap()));
+                    a.iter().for_each(|change| assert!(docs[1].apply(change).unwrap()));
+                    b.iter().for_each(|change| assert!(docs[0].apply(change).unwrap()));
                 }
                 let who = usize::from(*who);
                 apart[who].extend(docs[who].write(time as i64, write_all(writes)).unwrap());
             }
             let [_, theirs] = apart;
             let [mut doc, _] = docs;
-            theirs.iter().for_each(|change| drop(doc.apply(change).unwrap()));
+            theirs.iter().for_each(|change| assert!(doc.apply(change).unwrap()));
 
             let puts = || {
                 let mut writer = Writer::new(doc.replica(), 99);

@@ -18,6 +18,7 @@ pub(crate) struct Disk {
     pub(crate) fault: Option<std::sync::Arc<fault::Fault>>,
 }
 
+#[cfg_attr(not(test), allow(clippy::derivable_impls, reason = "tests bring faults along"))]
 impl Default for Disk {
     fn default() -> Disk {
         Disk {

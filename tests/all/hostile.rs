@@ -198,8 +198,8 @@ fn a_change_without_its_authors_signature_ends_the_session_and_changes_nothing()
     let write = |home: &Home| {
         let mut doc = Document::new(home.replica.id().unwrap());
         let entry = EntryId::from_bytes([1; 16]);
-        let first = doc.write(0, |writer| writer.place(entry, None)).unwrap();
-        let second = doc.write(0, |writer| writer.keyword(entry, &Keyword::seen(), true)).unwrap();
+        let first = doc.write(0, |writer| writer.place(entry, None)).unwrap().unwrap();
+        let second = doc.write(0, |writer| writer.keyword(entry, &Keyword::seen(), true)).unwrap().unwrap();
         [outgoing(&first), outgoing(&second)]
     };
     let [first, second] = write(&guest);
