@@ -18,7 +18,7 @@ pub(crate) enum Mutation {
     LaneTooEarly,
     /// UIDNEXT is one more than the last message's UID.
     UidNext,
-    /// UIDVALIDITY rises after a hundred UIDs.
+    /// UIDVALIDITY rises after a thousand UIDs.
     Calm,
     /// Who acts on UIDs of another UIDVALIDITY is not refused.
     StaleUids,

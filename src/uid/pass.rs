@@ -408,9 +408,6 @@ impl<T: TablesMut> Pass<'_, T> {
             && row.gone.is_none()
         {
             row.gone = Some(modseq);
-            if planted(Mutation::Vanished) {
-                return Ok(());
-            }
             self.mark_shared(mailbox, epoch, uid)?;
         }
         Ok(())
@@ -433,7 +430,9 @@ impl<T: TablesMut> Pass<'_, T> {
                 if let Some(row) = self.uid_row(mailbox, epoch, uid)? {
                     row.gone = Some(modseq);
                 }
-                self.mark_shared(mailbox, epoch, uid)?;
+                if !planted(Mutation::Vanished) {
+                    self.mark_shared(mailbox, epoch, uid)?;
+                }
                 self.events.push(Event::Vanished { mailbox, uid, entry });
             }
             if let Some((mailbox, epoch, uid)) = is {

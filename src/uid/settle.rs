@@ -15,7 +15,7 @@ use crate::mutation::{Mutation, planted};
 pub(crate) const HIGHEST_UID: u32 = 1 << 31;
 
 fn highest_uid() -> u32 {
-    if planted(Mutation::Calm) { 100 } else { HIGHEST_UID }
+    if planted(Mutation::Calm) { 1000 } else { HIGHEST_UID }
 }
 
 /// What is to be written, as data; empty if the mailboxes can be shown as they are.
