@@ -10,6 +10,7 @@ mod chart;
 mod first;
 mod mail;
 mod meter;
+mod strangers;
 mod twins;
 mod wire;
 
@@ -26,8 +27,20 @@ use crate::meter::Table;
 #[global_allocator]
 static HEAP: PeakAlloc = PeakAlloc;
 
-const GOALS: [&str; 11] =
-    ["document", "noop", "flag", "store", "apart", "import", "sync", "disk", "memory", "twins", "pass"];
+const GOALS: [&str; 12] = [
+    "document",
+    "noop",
+    "flag",
+    "strangers",
+    "store",
+    "apart",
+    "import",
+    "sync",
+    "disk",
+    "memory",
+    "twins",
+    "pass",
+];
 
 struct Options {
     only: Vec<String>,
@@ -81,7 +94,9 @@ fn options() -> Options {
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     if let Some(("--child", rest)) = arguments.split_first().map(|(first, rest)| (first.as_str(), rest)) {
-        if !twins::run_child(rest) {
+        if rest[0] == "strangers" {
+            strangers::run_child(rest);
+        } else if !twins::run_child(rest) {
             first::run_child(rest);
         }
         return;
@@ -102,6 +117,7 @@ fn main() {
             "document" => account::document(&mut table, options.messages, options.messages * 36 / 100),
             "noop" => wire::no_op(&mut table, work, options.replica),
             "flag" => wire::one_flag(&mut table, work, options.replica.min(10_000)),
+            "strangers" => strangers::strangers(&mut table, work, options.replica.min(1_000)),
             "store" => wire::store_many(&mut table, work, options.replica.min(10_000)),
             "apart" => wire::apart(&mut table, work, options.replica.min(10_000)),
             "import" => first::import(&mut table, work, &corpora().0),

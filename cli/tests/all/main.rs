@@ -9,6 +9,7 @@ mod figures;
 mod foreign;
 mod history;
 mod hosts;
+mod killed;
 mod maildirs;
 mod manager;
 mod manual;

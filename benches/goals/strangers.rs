@@ -1,0 +1,139 @@
+//! Strangers at the door: what it costs to refuse those who belong to no account, and what a member notices of it.
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::Receiver;
+use std::time::{Duration, Instant};
+
+use postmerge::mailbox::{AccountId, ReplicaId, Uid};
+use postmerge::member::{PeerId, SecretKey};
+use postmerge::net::Endpoint;
+use postmerge::replica::Stay;
+use postmerge::sync::{Local, Session, State};
+use postmerge::uid::Event;
+use tokio::runtime::Runtime;
+
+use crate::first::child;
+use crate::meter::{Table, Unit, cpu, median, wait_until};
+use crate::wire::{Home, serve};
+
+/// Strangers that knock at the same time.
+const AT_ONCE: usize = 8;
+
+/// Goal of the page on security: 2,000 a second on one core, and a flag in at most three times its usual time.
+pub(crate) fn strangers(table: &mut Table, work: &Path, messages: usize) {
+    let runtime = Runtime::new().expect("a runtime");
+    let first = Home::found(work);
+    first.fill("INBOX", messages);
+    let node = first.node(runtime.handle());
+    let address = node.endpoint().local_address().expect("an address").to_string();
+    let (second, _) = first.invite(work, &address);
+    second.talk(&first, Stay::Once).run();
+    let guest = second.node(runtime.handle());
+    let (serving, living) = (serve(&runtime, &node), serve(&runtime, &guest));
+    wait_until("a conversation", || guest.states().iter().any(|state| state.connected));
+    let (to, seen) = std::sync::mpsc::channel();
+    let _subscription = second.replica.subscribe(move |events: &[Event]| {
+        if events.iter().any(|event| matches!(event, Event::Flags { .. })) {
+            let _ = to.send(Instant::now());
+        }
+    });
+    let uids = first.uids("INBOX");
+    let calm = flags(&first, &seen, &uids, "$Calm");
+
+    let mut flood = child(&["strangers".into(), address.into(), node.endpoint().id().to_string().into()]);
+    let mut said = BufReader::new(flood.stdout.take().expect("the child speaks"));
+    let mut count = || {
+        let mut line = String::new();
+        said.read_line(&mut line).expect("the child speaks");
+        line.trim().parse::<u64>().expect("a number")
+    };
+    // It counts aloud, once a second.
+    let (before, start, from) = (count(), cpu(), Instant::now());
+    let crowded = flags(&first, &seen, &uids, "$Crowded");
+    let (refused, used, wall) = (count() - before, cpu() - start, from.elapsed().as_secs_f64());
+    drop(flood.stdin.take());
+    flood.wait().expect("a child ends");
+    table.row(
+        "a stranger that is refused, handshake and all: CPU",
+        Unit::Micros,
+        500.0,
+        used / refused as f64 * 1e6,
+    );
+    table.beside(
+        "– one flag while they knock, from call to the other side, p50",
+        Unit::Seconds,
+        3.0 * calm,
+        crowded,
+        calm,
+        "without them",
+    );
+    table.note(format!(
+        "{refused} strangers were refused in {wall:.1} s, {AT_ONCE} at a time; they need the other core."
+    ));
+    living.stop();
+    serving.stop();
+}
+
+fn flags(first: &Home, seen: &Receiver<Instant>, uids: &[Uid], keyword: &str) -> f64 {
+    let mut delays = Vec::new();
+    for uid in uids.iter().cycle().take(150.min(uids.len())) {
+        let start = Instant::now();
+        first.flag("INBOX", &[*uid], keyword);
+        let at = seen.recv_timeout(Duration::from_secs(20)).expect("the flag arrives");
+        delays.push((at - start).as_secs_f64());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    median(delays)
+}
+
+/// What a child does: knocks until nobody listens to it any more.
+pub(crate) fn run_child(arguments: &[String]) {
+    let (address, peer): (_, PeerId) =
+        (arguments[1].parse().expect("an address"), arguments[2].parse().expect("a key"));
+    let runtime = Runtime::new().expect("a runtime");
+    let (refused, over) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
+    for n in 0..AT_ONCE {
+        let key = SecretKey::from_seed([n as u8 + 100; 32]);
+        let endpoint = Endpoint::bind("127.0.0.1:0".parse().expect("an address"), &key, runtime.handle());
+        let (endpoint, refused) = (endpoint.expect("a socket"), refused.clone());
+        runtime.spawn(async move {
+            loop {
+                if let Ok(mut connection) = endpoint.connect(peer, address).await {
+                    let hello = hello(&key, connection.binding);
+                    let _ = connection.writer.write_all(&hello).await;
+                    // Until it is closed.
+                    while let Ok(1..) = connection.reader.read(&mut [0; 1024]).await {}
+                    refused.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        });
+    }
+    let told = over.clone();
+    std::thread::spawn(move || {
+        let _ = std::io::stdin().read(&mut [0]);
+        told.store(true, Ordering::Relaxed);
+    });
+    while !over.load(Ordering::Relaxed) {
+        println!("{}", refused.load(Ordering::Relaxed));
+        std::thread::sleep(Duration::from_secs(1));
+    }
+}
+
+/// As a member of some account would say it.
+fn hello(key: &SecretKey, binding: [u8; 32]) -> Vec<u8> {
+    let local = Local {
+        account: AccountId::from_bytes([1; 16]),
+        replica: ReplicaId::from_bytes([2; 16]),
+        state: State::default(),
+        members: [0; 8],
+        records: Vec::new(),
+        counter: 0,
+        owes: false,
+        introduction: Vec::new(),
+    };
+    let mut session = Session::initiate(local, key, binding, Duration::ZERO);
+    session.poll_send(4096).expect("a hello")
+}
