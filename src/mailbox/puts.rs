@@ -240,9 +240,10 @@ mod tests {
             let before = content(doc.automerge());
             let contested = before.iter().any(|(key, values)| values.len() > 1 && written.contains(key));
             let mut singly = doc.automerge().clone();
-            let expected = one_by_one(&mut singly, puts(), 77, None)
+            let expected = one_by_one(&mut singly, puts(), 77, Some(crate::mailbox::change::write_under(&[7; 8])))
                 .map(|hash| singly.get_change_by_hash(&hash).unwrap());
 
+            doc.set_under(Some([7; 8]));
             let made = doc.write(77, write_all(&last)).unwrap();
             prop_assert_eq!(content(doc.automerge()), content(&singly));
             if !contested {
