@@ -382,7 +382,7 @@ impl Session {
             }
             Running::Resync(run) => {
                 let (tag, done) = self.resync_on(run);
-                self.finish(&tag, Kind::Other, done);
+                self.finish(&tag, Kind::Numbers, done);
             }
         }
     }
@@ -525,7 +525,7 @@ impl Session {
 /// What a command allows to be told when it ends (RFC 9051, section 7.5.1).
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    /// FETCH, STORE and SEARCH by sequence numbers: no expunge.
+    /// FETCH, STORE and SEARCH by sequence numbers: no expunge. SELECT and EXAMINE too, whose EXISTS the client is still to take in.
     Numbers,
     /// The same by UIDs: every FETCH response has the UID (RFC 9051, section 6.4.9).
     Uids,
@@ -548,6 +548,7 @@ impl Kind {
             CommandBody::Search(search) => Kind::of(search.numbering),
             CommandBody::Sort(sort) => Kind::of(sort.numbering),
             CommandBody::Thread(thread) => Kind::of(thread.numbering),
+            CommandBody::Select(_) | CommandBody::Examine(_) => Kind::Numbers,
             _ => Kind::Other,
         }
     }
