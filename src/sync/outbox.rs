@@ -34,6 +34,11 @@ impl Outbox {
         self.last = Some(frame.encode());
     }
 
+    /// Whether the last frame is still to come.
+    pub(super) fn has_last(&self) -> bool {
+        self.last.is_some()
+    }
+
     /// Sends `frame` after what was begun, and nothing else.
     pub(super) fn only(&mut self, frame: &Frame) {
         let (begun, sent) = (std::mem::take(&mut self.begun), self.sent);

@@ -412,6 +412,8 @@ impl Session {
             text.truncate(text.floor_char_boundary(MAX_TEXT));
             let close = Frame::Close { code: fault.refusal.code(), text };
             match fault.refusal {
+                // Nothing may follow a goodbye that is on its way.
+                _ if self.bye_queued && !self.outbox.has_last() => {}
                 // Membership records may wait that the peer judges its changes by: without them it would bring the same again.
                 Refusal::BadChange => self.outbox.after_control(&close),
                 _ => self.outbox.only(&close),
