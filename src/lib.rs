@@ -41,6 +41,10 @@
 //! What always holds: nothing is shown or acknowledged before it is durable; a merge loses no message; what a peer sends is
 //! checked before it is believed. The library prints nothing, reads no environment and keeps no global state.
 
+#[cfg(test)]
+#[macro_use]
+mod trial;
+
 pub mod blob;
 mod bytes;
 pub mod mailbox;

@@ -22,6 +22,7 @@ mod owed;
 mod read;
 mod record;
 mod scrubbing;
+mod signatures;
 #[cfg(test)]
 mod simulation;
 mod snapshot;

@@ -6,16 +6,17 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A module and the modules that it may name.
-const MAY_USE: [(&str, &[&str]); 11] = [
+const MAY_USE: [(&str, &[&str]); 12] = [
     ("bytes", &[]),
     ("mutation", &[]),
+    ("trial", &[]),
     ("blob", &["bytes"]),
     ("mailbox", &["blob", "bytes"]),
-    ("uid", &["mailbox", "blob", "bytes", "mutation"]),
+    ("uid", &["mailbox", "blob", "bytes", "mutation", "trial"]),
     ("member", &["mailbox", "uid", "bytes"]),
     ("sync", &["mailbox", "blob", "member", "bytes"]),
     ("store", &["mailbox", "blob", "uid", "bytes", "mutation"]),
-    ("replica", &["mailbox", "blob", "uid", "member", "sync", "store", "bytes", "mutation"]),
+    ("replica", &["mailbox", "blob", "uid", "member", "sync", "store", "bytes", "mutation", "trial"]),
     ("maildir", &["mailbox", "blob", "uid", "store", "replica", "bytes"]),
     ("net", &["mailbox", "member", "sync", "replica", "bytes"]),
 ];

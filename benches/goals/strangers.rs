@@ -10,14 +10,13 @@ use std::time::{Duration, Instant};
 use postmerge::mailbox::{AccountId, ReplicaId, Uid};
 use postmerge::member::{PeerId, SecretKey};
 use postmerge::net::Endpoint;
-use postmerge::replica::Stay;
 use postmerge::sync::{Local, Session, State};
 use postmerge::uid::Event;
 use tokio::runtime::Runtime;
 
 use crate::first::child;
 use crate::meter::{Table, Unit, cpu, median, wait_until};
-use crate::wire::{Home, serve};
+use crate::wire::{Home, pair, serve};
 
 /// Strangers that knock at the same time.
 const AT_ONCE: usize = 8;
@@ -25,12 +24,8 @@ const AT_ONCE: usize = 8;
 /// Goal of the page on security: 2,000 a second on one core, and a flag in at most three times its usual time.
 pub(crate) fn strangers(table: &mut Table, work: &Path, messages: usize) {
     let runtime = Runtime::new().expect("a runtime");
-    let first = Home::found(work);
-    first.fill("INBOX", messages);
-    let node = first.node(runtime.handle());
+    let (first, node, second) = pair(work, messages, &runtime);
     let address = node.endpoint().local_address().expect("an address").to_string();
-    let (second, _) = first.invite(work, &address);
-    second.talk(&first, Stay::Once).run();
     let guest = second.node(runtime.handle());
     let (serving, living) = (serve(&runtime, &node), serve(&runtime, &guest));
     wait_until("a conversation", || guest.states().iter().any(|state| state.connected));

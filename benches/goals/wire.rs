@@ -340,16 +340,22 @@ pub(crate) fn no_op(table: &mut Table, work: &Path, messages: usize) {
     serving.stop();
 }
 
-/// Goal 4.
-pub(crate) fn one_flag(table: &mut Table, work: &Path, messages: usize) {
-    const CHANGES: usize = 100;
-    let runtime = Runtime::new().expect("a runtime");
+/// A replica with messages, its conversations, and a second one that has what it has and knows where it is.
+pub(crate) fn pair(work: &Path, messages: usize, runtime: &Runtime) -> (Home, Node, Home) {
     let first = Home::found(work);
     first.fill("INBOX", messages);
     let node = first.node(runtime.handle());
     let address = node.endpoint().local_address().expect("an address").to_string();
     let (second, _) = first.invite(work, &address);
     second.talk(&first, Stay::Once).run();
+    (first, node, second)
+}
+
+/// Goal 4.
+pub(crate) fn one_flag(table: &mut Table, work: &Path, messages: usize) {
+    const CHANGES: usize = 100;
+    let runtime = Runtime::new().expect("a runtime");
+    let (first, node, second) = pair(work, messages, &runtime);
     let uids = first.uids("INBOX");
     let mut wire = second.talk(&first, Stay::Live);
     while wire.step() {}

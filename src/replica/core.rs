@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 
 use super::identity::{Identity, Outside, Watch};
 use super::record::{LocalRecord, decode_version, encode_version};
-use super::{ReplicaError, owed};
+use super::{ReplicaError, owed, signatures};
 use crate::mailbox::{Change, Document, DocumentError, ReplicaId, UidValidity};
-use crate::member::{Members, Role, Signature};
+use crate::member::{Members, Role};
 use crate::mutation::{Mutation, planted};
 use crate::store::{BodyStore, Group, Position, Record, Store, StoreError, Txn};
 use crate::uid::{
@@ -23,9 +23,6 @@ const GRANTED: &[u8] = b"granted";
 /// Followed by the hash of a change, in a row for each that waits for a lost one.
 const WAITING: &[u8] = b"waiting:";
 const WAITING_END: &[u8] = b"waiting;";
-/// Followed by the name and the number of a change that this replica wrote under an earlier name: the signature.
-const SIGNED: &[u8] = b"signed:";
-const SIGNED_END: &[u8] = b"signed;";
 
 /// Logged bytes after which a snapshot is written, unless half of the last one is more: loading then never costs much
 /// more than the snapshot itself.
@@ -483,18 +480,6 @@ impl Core {
         Ok(self.store.close()?)
     }
 
-    /// Signatures of what this replica wrote under earlier names.
-    pub(super) fn signatures(&self) -> Result<BTreeMap<(ReplicaId, u64), Signature>, ReplicaError> {
-        let rows = self.store.reader()?.range(Table::Meta, SIGNED, SIGNED_END, usize::MAX)?;
-        let signatures = rows.iter().filter_map(|(key, value)| {
-            let (replica, seq) = key.strip_prefix(SIGNED)?.split_at_checked(16)?;
-            let seq = u64::from_be_bytes(seq.try_into().ok()?);
-            let signature = Signature::from_bytes(value.as_slice().try_into().ok()?);
-            Some(((ReplicaId::from_slice(replica)?, seq), signature))
-        });
-        Ok(signatures.collect())
-    }
-
     /// The heads of the document, ascending, without loading it.
     pub(super) fn heads(tables: &impl Tables) -> Result<Vec<[u8; 32]>, ReplicaError> {
         let bytes = tables.get(Table::Meta, HEADS)?;
@@ -593,8 +578,7 @@ fn apply_local(account: &mut Account, txn: &mut Txn<'_>, record: &LocalRecord) -
         LocalRecord::Counter(counter) => Account::go_on_from(txn, *counter)?,
         LocalRecord::Granted(after) => txn.put(Table::Meta, GRANTED, &encode_version(after))?,
         LocalRecord::Signed { replica, seq, signature } => {
-            let key = [SIGNED, replica.as_bytes(), &seq.to_be_bytes()].concat();
-            txn.put(Table::Meta, &key, signature.as_bytes())?;
+            signatures::keep(txn, *replica, *seq, signature)?;
         }
     }
     Ok(())

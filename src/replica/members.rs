@@ -6,13 +6,13 @@ use std::path::Path;
 use super::core::{Core, Standing, restore_floor};
 use super::identity::Identity;
 use super::record::LocalRecord;
-use super::{MEMBERS, Replica, ReplicaError, now, random};
+use super::{MEMBERS, Replica, ReplicaError, now, random, signatures};
 use crate::bytes::{Reader, put_number};
-use crate::mailbox::{AccountId, ReplicaId};
+use crate::mailbox::{AccountId, ReplicaId, UidValidity};
 use crate::member::{
-    Body, ChainHead, Member, Members, OfferId, OfferState, PeerId, Record, Role, SecretKey, Status, Ticket,
+    Body, Member, Members, OfferId, OfferState, PeerId, Record, Role, SecretKey, Status, Ticket,
 };
-use crate::sync::{Fault, Join, MAX_INTRODUCTION, MAX_QUEUED, PeerHello, RecordName, Refusal};
+use crate::sync::{Fault, Join, MAX_INTRODUCTION, PeerHello, RecordName, Refusal};
 use crate::uid::Written;
 
 /// What an invitation is to say.
@@ -104,6 +104,12 @@ pub(super) fn add(core: &mut Core, records: Vec<Record>) -> Result<bool, Replica
     Ok(true)
 }
 
+/// Signs a record of this replica and adds it, durably.
+fn say(core: &mut Core, body: &Body) -> Result<(), ReplicaError> {
+    let record = core.members.sign(core.identity.replica, &core.identity.key, body)?;
+    add(core, vec![record]).map(drop)
+}
+
 /// Goes on as another replica after the store was copied back: what the old one did since is unknown, and the same number
 /// must never stand for two changes.
 pub(super) fn succeed(core: &mut Core) -> Result<(), ReplicaError> {
@@ -119,27 +125,26 @@ pub(super) fn succeed(core: &mut Core) -> Result<(), ReplicaError> {
     let inside = core.account()?.highest_uid_validity(&reader)?;
     drop(reader);
     let floor = restore_floor(inside, core.outside());
-    let restored = LocalRecord::Restored { floor, time: now(), era: u16::from_be_bytes(random()?) };
-    go_on(core, member.endpoint, vec![restored])?;
+    go_on(core, member.endpoint, Some(floor))?;
     core.change(&[], |account, txn| Ok(((), account.settle(txn, now(), None)?)))?;
     Ok(())
 }
 
-/// Goes on under another name with another key, with the same lane. `records` are what else is to be remembered.
-fn go_on(core: &mut Core, endpoint: PeerId, mut records: Vec<LocalRecord>) -> Result<(), ReplicaError> {
+/// Goes on under another name with another key, with the same lane. After a restore UIDVALIDITYs rise above `floor`.
+fn go_on(core: &mut Core, endpoint: PeerId, floor: Option<UidValidity>) -> Result<(), ReplicaError> {
     let (old, old_key) = (core.identity.replica, SecretKey::from_seed(*core.identity.key.seed()));
     let (replica, key) = (ReplicaId::from_bytes(random()?), SecretKey::from_seed(random()?));
     let body = Body::Succeed { replica, key: key.public(), endpoint };
-    let floor = records.iter().find_map(|record| match record {
-        LocalRecord::Restored { floor, .. } => Some(*floor),
-        _ => None,
-    });
     let record = core.members.sign(old, &old_key, &body)?;
+    let mut records = Vec::new();
+    if let Some(floor) = floor {
+        records.push(LocalRecord::Restored { floor, time: now(), era: u16::from_be_bytes(random()?) });
+    }
     // What the old replica was ready for, its successor is too; who invited it is of no matter any more.
     if core.is_ready()? {
         records.push(LocalRecord::Granted(core.store.reader()?.vector()?));
     }
-    records.extend(sign_all(core, old, &old_key)?);
+    records.extend(signatures::sign_all(core)?);
     // In this order: a crash in between does it all again, or finds the record in the identity.
     core.change(&records, |_, _| Ok(((), Written::default())))?;
     let identity = Identity {
@@ -154,25 +159,6 @@ fn go_on(core: &mut Core, endpoint: PeerId, mut records: Vec<LocalRecord>) -> Re
     core.become_successor(identity);
     add(core, vec![record])?;
     Ok(())
-}
-
-/// Signs what this replica wrote, for those who get it when the key is gone: wherever a peer would want a signature.
-fn sign_all(core: &Core, replica: ReplicaId, key: &SecretKey) -> Result<Vec<LocalRecord>, ReplicaError> {
-    let reader = core.store.reader()?;
-    let mut others = reader.vector()?;
-    let last = others.remove(&replica);
-    let (mut records, mut bytes) = (Vec::new(), 0);
-    for change in reader.missing(&others)? {
-        let change = change?;
-        bytes += change.bytes.len();
-        if bytes > MAX_QUEUED / 2 || Some(change.seq) == last {
-            let head =
-                ChainHead { account: core.identity.account, replica, seq: change.seq, hash: change.hash };
-            records.push(LocalRecord::Signed { replica, seq: change.seq, signature: head.sign(key) });
-            bytes = 0;
-        }
-    }
-    Ok(records)
 }
 
 /// After a crash between the two: a successor that is in its identity and not yet in the membership log. True if so: then
@@ -222,8 +208,7 @@ impl Replica {
                 Body::Offer { lane, .. } => lane.map(|(given, _)| given),
                 _ => None,
             };
-            let record = core.members.sign(replica, &core.identity.key, &body)?;
-            add(core, vec![record])?;
+            say(core, &body)?;
             Ok(Ticket {
                 account: core.identity.account,
                 block: core.members.block().unwrap_or(crate::uid::Block::STANDARD),
@@ -267,8 +252,7 @@ impl Replica {
                     let (offer, replica, key) = (join.offer, join.replica, join.key);
                     let body =
                         Body::Admit { offer, replica, key, endpoint: join.endpoint, name: join.name.clone() };
-                    let record = core.members.sign(core.identity.replica, &core.identity.key, &body)?;
-                    add(core, vec![record])?;
+                    say(core, &body)?;
                 }
             }
             Ok(Ok(encoded(&core.members)))
@@ -315,9 +299,7 @@ impl Replica {
             }
             let last = core.store.reader()?.last_seq(peer)?;
             let body = Body::Revoke { replica: peer, last: (last > 0).then_some(last) };
-            let record = core.members.sign(core.identity.replica, &core.identity.key, &body)?;
-            add(core, vec![record])?;
-            Ok(())
+            say(core, &body)
         })?;
         self.tell(&[]);
         Ok(())
@@ -332,7 +314,7 @@ impl Replica {
         }
         let replica = self.with(|core| {
             core.writable()?;
-            go_on(core, endpoint, Vec::new())?;
+            go_on(core, endpoint, None)?;
             Ok(core.identity.replica)
         })?;
         self.tell(&[]);
@@ -347,9 +329,7 @@ impl Replica {
                 return Ok(());
             }
             let body = Body::Assign { replica: peer, role };
-            let record = core.members.sign(core.identity.replica, &core.identity.key, &body)?;
-            add(core, vec![record])?;
-            Ok(())
+            say(core, &body)
         })?;
         self.tell(&[]);
         Ok(())
@@ -362,10 +342,7 @@ impl Replica {
             if known.is_some_and(|known| known == addresses) {
                 return Ok(());
             }
-            let record =
-                core.members.sign(core.identity.replica, &core.identity.key, &Body::Address { addresses })?;
-            add(core, vec![record])?;
-            Ok(())
+            say(core, &Body::Address { addresses })
         })?;
         self.tell(&[]);
         Ok(())

@@ -11,20 +11,7 @@ use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::store::disk::fault;
-
-/// A violated promise and where.
-#[derive(Debug)]
-struct Violation(String);
-
-type Outcome = Result<(), Violation>;
-
-macro_rules! promise {
-    ($holds:expr, $($what:tt)*) => {
-        if !$holds {
-            return Err(Violation(format!($($what)*)));
-        }
-    };
-}
+use crate::trial::{Outcome, Random, Violation};
 
 mod clients;
 mod healing;
@@ -35,31 +22,6 @@ mod users;
 mod world;
 
 use self::world::World;
-
-/// SplitMix64: small, seeded, the same everywhere.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ z >> 31
-    }
-
-    fn below(&mut self, n: usize) -> usize {
-        (self.next() % n.max(1) as u64) as usize
-    }
-
-    fn chance(&mut self, percent: u64) -> bool {
-        self.next() % 100 < percent
-    }
-
-    fn pick<T: Clone>(&mut self, from: &[T]) -> Option<T> {
-        if from.is_empty() { None } else { Some(from[self.below(from.len())].clone()) }
-    }
-}
 
 /// Where entropy and the time come from while a schedule runs in this thread.
 struct Seam {

@@ -7,49 +7,11 @@
 
 use super::pass::Rules;
 
-/// A violated promise and where.
-#[derive(Debug)]
-struct Violation(String);
-
-macro_rules! promise {
-    ($holds:expr, $($what:tt)*) => {
-        if !$holds {
-            return Err(Violation(format!($($what)*)));
-        }
-    };
-}
-
 mod node;
 mod world;
 
 use self::world::World;
-
-/// SplitMix64: small, seeded, the same everywhere.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ z >> 31
-    }
-
-    fn below(&mut self, n: usize) -> usize {
-        (self.next() % n.max(1) as u64) as usize
-    }
-
-    fn chance(&mut self, percent: u64) -> bool {
-        self.next() % 100 < percent
-    }
-
-    fn pick<'a, T>(&mut self, from: &'a [T]) -> Option<&'a T> {
-        if from.is_empty() { None } else { Some(&from[self.below(from.len())]) }
-    }
-}
-
-type Outcome = Result<(), Violation>;
+use crate::trial::{Outcome, Random, Violation};
 
 fn run(seed: u64, rules: Rules) -> Outcome {
     let mut world = World::new(seed, rules);

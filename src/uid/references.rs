@@ -1,7 +1,7 @@
 //! Which messages refer to which bodies, expunged ones too: what decides whether a body may go.
 
 use super::rows::EntryRow;
-use super::tables::{Table, TableError, Tables};
+use super::tables::{TableError, Tables};
 use super::view::View;
 use crate::blob::BlobId;
 use crate::mailbox::EntryId;
@@ -31,15 +31,8 @@ impl Reference {
 impl<T: Tables> View<'_, T> {
     /// The references of the first `limit` entries after one, in the order of their ids.
     pub fn references(&self, after: Option<EntryId>, limit: usize) -> Result<Vec<Reference>, TableError> {
-        let from = after.map_or(Vec::new(), |entry| [entry.as_bytes().as_slice(), &[0]].concat());
-        let rows = self.tables().range(Table::Entries, &from, &[], limit)?;
-        let read = |(key, value): &(Vec<u8>, Vec<u8>)| {
-            let row = EntryRow::decode(value)?;
-            let entry = EntryId::from_slice(key)
-                .ok_or_else(|| TableError("an entry's key is not 16 bytes".into()))?;
-            Ok(Reference::read(entry, &row))
-        };
-        rows.iter().map(read).collect()
+        let rows = self.entry_rows(after, limit)?;
+        Ok(rows.iter().map(|(entry, row)| Reference::read(*entry, row)).collect())
     }
 
     /// The reference of one entry.

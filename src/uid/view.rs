@@ -419,12 +419,7 @@ impl<'a, T: Tables> View<'a, T> {
 
     /// What is known of an entry, and where it is now.
     pub fn located(&self, entry: EntryId) -> Result<Option<Located>, TableError> {
-        let row = self.entry_row(entry)?;
-        Ok(row.map(|row| {
-            let EntryRow { place, blob, size, internal_date, keywords, shown, .. } = row;
-            let shared_uid = shown.map(|(_, uid)| uid);
-            Located { place, blob, size, internal_date, keywords, shared_uid }
-        }))
+        Ok(self.entry_row(entry)?.map(Located::read))
     }
 
     /// What its pack says of an entry, with its keywords of now.

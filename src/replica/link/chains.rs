@@ -9,6 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::LinkError;
 use crate::mailbox::{Change, ReplicaId};
 use crate::member::{ChainHead, Members, Signature};
+use crate::replica::identity::Identity;
+use crate::replica::signatures;
 use crate::store;
 use crate::sync::{IncomingChange, MAX_QUEUED, OutgoingChange};
 
@@ -69,26 +71,27 @@ fn choose(chosen: &mut [bool], places: BTreeMap<ReplicaId, usize>) {
     places.into_values().for_each(|at| chosen[at] = true);
 }
 
-/// Makes changes of the log ready to be sent. `own` signs for a replica whose key is here; `kept` has signatures that the log
-/// does not, by author and number.
+/// Makes changes of the log ready to be sent. Those of `identity` are signed here; `kept` has signatures that the log does not,
+/// by author and number.
 pub(super) fn sign(
     covering: &mut Covering,
     changes: Vec<store::Change>,
-    own: (ReplicaId, impl Fn(&store::Change) -> Signature),
+    identity: &Identity,
     kept: &BTreeMap<(ReplicaId, u64), Signature>,
 ) -> Vec<OutgoingChange> {
+    let own = |change: &store::Change| change.actor == identity.replica;
     let here = |change: &store::Change| {
         let logged = change.signature.map(Signature::from_bytes);
         logged.or_else(|| kept.get(&(change.actor, change.seq)).copied())
     };
     let choice: Vec<_> = changes
         .iter()
-        .map(|change| (change.actor, change.bytes.len(), change.actor == own.0 || here(change).is_some()))
+        .map(|change| (change.actor, change.bytes.len(), own(change) || here(change).is_some()))
         .collect();
     let chosen = covering.choose(&choice);
     let outgoing = changes.into_iter().zip(chosen).map(|(change, chosen)| {
         let signature = match chosen {
-            true if change.actor == own.0 => Some(own.1(&change)),
+            true if own(&change) => Some(signatures::sign(identity, &change)),
             true => here(&change),
             false => None,
         };

@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::chains::{self, Arriving};
 use super::{Link, LinkError, LinkEvent};
 use crate::mailbox::{Change, Document, ReplicaId};
-use crate::member::{ChainHead, Role};
+use crate::member::Role;
 use crate::mutation::{Mutation, planted};
 use crate::replica::core::Core;
 use crate::replica::record::LocalRecord;
-use crate::store;
+use crate::replica::signatures;
 use crate::sync::{Digest, IncomingChange, State};
 use crate::uid::{Account, AccountError};
 
@@ -62,11 +62,8 @@ impl Link {
         }
         let covering = &mut self.covering;
         let changes = self.replica.with(|core| {
-            let (account, replica, key) = (core.identity.account, core.identity.replica, &core.identity.key);
-            let sign = |change: &store::Change| {
-                ChainHead { account, replica, seq: change.seq, hash: change.hash }.sign(key)
-            };
-            Ok(chains::sign(covering, changes, (replica, sign), &core.signatures()?))
+            let (identity, kept) = (&core.identity, signatures::kept(&core.store.reader()?)?);
+            Ok(chains::sign(covering, changes, identity, &kept))
         })?;
         Ok(self.session.offer_changes(changes, end)?)
     }
@@ -195,8 +192,8 @@ impl Link {
         Ok(())
     }
 
-    /// Of the servers that are connected the one with the lowest lane claims for the messages of others. Nothing relies on
-    /// it: who shows a mailbox claims what is not claimed.
+    /// Of the servers that are connected the one with the lowest lane claims for the messages of others. No UID relies on it: who
+    /// shows a mailbox claims what is not claimed. But two that always did so at the same moment would never come to rest.
     fn claim_for_others(&mut self) -> Result<(), LinkError> {
         let (role, ready) = self.replica.with(|core| Ok((core.role(), core.is_ready()?)))?;
         if role == Role::Server && ready && !self.replica.0.elders.any() {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Outcome, Violation};
+use super::Outcome;
 use crate::mailbox::{EntryId, Keyword, MailboxId, MailboxName, ModSeq, Uid, UidValidity};
 use crate::replica::Snapshot;
 use crate::uid::{Mailbox, Seen, Shown};

@@ -149,7 +149,7 @@ impl World {
     fn retire(&mut self, n: usize) -> Outcome {
         let up = |m: &usize| *m != n && self.sites[*m].replica.is_some();
         let others: Vec<usize> = (0..self.sites.len()).filter(up).collect();
-        let Some(other) = self.random.pick(&others) else { return Ok(()) };
+        let Some(other) = self.random.pick(&others).copied() else { return Ok(()) };
         let Some(Some(id)) = self.call(n, Replica::id).map(Some)? else { return Ok(()) };
         self.call(other, |replica| match replica.peers()?.iter().any(|peer| peer.member.replica == id) {
             true => replica.forget(id),

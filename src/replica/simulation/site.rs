@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::clients::Clients;
-use super::{Outcome, Violation, set_time};
+use super::{Outcome, set_time};
 use crate::blob::BlobId;
 use crate::mailbox::EntryId;
 use crate::member::{PeerId, Role, SecretKey};

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use super::Outcome;
 use super::world::World;
-use super::{Outcome, Violation};
 use crate::mailbox::{EntryId, Keyword, MailboxName, Uid};
 use crate::replica::{NewMessage, Selection};
 use crate::uid::{KeywordChange, Seen};
@@ -78,12 +78,12 @@ impl World {
     fn cached(&mut self, n: usize) -> Option<Cached> {
         let keys: Vec<_> = self.sites[n].clients.caches.keys().cloned().collect();
         let key = self.random.pick(&keys)?;
-        let cache = &self.sites[n].clients.caches[&key];
+        let cache = &self.sites[n].clients.caches[key];
         let all: Vec<(Uid, EntryId)> = cache.uids.iter().map(|(uid, entry)| (*uid, *entry)).collect();
         let seen = cache.seen;
         let mut messages = Vec::new();
         for _ in 0..1 + self.random.below(2) {
-            messages.extend(self.random.pick(&all).filter(|one| !messages.contains(one)));
+            messages.extend(self.random.pick(&all).copied().filter(|one| !messages.contains(one)));
         }
         (!messages.is_empty()).then_some(Cached { seen, messages })
     }

@@ -228,7 +228,7 @@ impl World {
         self.enter(n);
         let snapshot = replica.view().unwrap();
         let mailboxes: Vec<MailboxId> = snapshot.view().mailboxes().unwrap().iter().map(|m| m.id).collect();
-        let mailbox = self.random.pick(&mailboxes).unwrap_or(MailboxId::inbox());
+        let mailbox = self.random.pick(&mailboxes).copied().unwrap_or(MailboxId::inbox());
         match snapshot.mailbox(mailbox) {
             Ok(Some(mailbox)) => self.see(n, &snapshot, &mailbox),
             _ => Ok(()),

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Outcome, Violation};
+use super::Outcome;
 use crate::mailbox::{
     AccountId, Change, Document, EntryId, Keyword, MailboxId, MailboxName, ReplicaId, Uid, UidValidity,
 };

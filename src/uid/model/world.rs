@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::node::{Group, Node, Store, changes, check_cache, check_reads, picture, view_left};
-use super::{Outcome, Random, Violation};
+use super::{Outcome, Random};
 use crate::blob::BlobId;
 use crate::mailbox::{
     Change, EntryId, Keyword, MailboxId, MailboxName, Message, Pack, ReplicaId, Uid, UidValidity,
